@@ -1,0 +1,1 @@
+//! The state machines: events in, actions out. They perform nothing themselves.

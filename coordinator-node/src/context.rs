@@ -1,0 +1,158 @@
+//! What every part of a node needs: who it is, its clock, its tasks, and its two signals to end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coordinator_core::trust::Trust;
+use coordinator_core::{Backend, ClaimId, Clock, Group, Instance, MemberId, Moment};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::tasks::Tasks;
+
+/// What every part of a node needs.
+pub(crate) struct Context {
+    pub(crate) group: Group,
+    pub(crate) me: MemberId,
+    /// Whether `me` was chosen by the user, and so is the node's through restarts ("static").
+    pub(crate) fixed: bool,
+    pub(crate) instance: Instance,
+    pub(crate) backend: Backend,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+    /// The membership's ttl and margin; the default of elections and locks.
+    pub(crate) trust: Trust,
+    /// How long work has to finish, unless it says otherwise.
+    pub(crate) drain_timeout: Duration,
+    /// First signal: finish what is begun, begin nothing.
+    pub(crate) draining: CancellationToken,
+    /// Second signal: all work has ended; tasks of the node itself end.
+    pub(crate) stopping: CancellationToken,
+    /// The work in progress. Shutdown waits for it.
+    pub(crate) work: Work,
+    claims: AtomicU64,
+    random: Mutex<StdRng>,
+}
+
+/// The parts of a [`Context`] that a builder decides.
+pub(crate) struct Parts {
+    pub(crate) group: Group,
+    pub(crate) me: Option<MemberId>,
+    pub(crate) backend: Backend,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+    pub(crate) trust: Trust,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) random: StdRng,
+}
+
+impl Context {
+    pub(crate) fn new(mut parts: Parts) -> Self {
+        let instance = Instance::from_random(parts.random.random());
+        let fixed = parts.me.is_some();
+        let me = parts
+            .me
+            .unwrap_or_else(|| MemberId::new(format!("member-{instance}")));
+        Self {
+            group: parts.group,
+            me,
+            fixed,
+            instance,
+            backend: parts.backend,
+            clock: parts.clock,
+            tasks: parts.tasks,
+            trust: parts.trust,
+            drain_timeout: parts.drain_timeout,
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            work: Work::default(),
+            claims: AtomicU64::new(1),
+            random: Mutex::new(parts.random),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// An id that no other attempt of this instance has.
+    pub(crate) fn next_claim(&self) -> ClaimId {
+        ClaimId::new(self.claims.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A generator of its own for one machine or driver.
+    pub(crate) fn fork_random(&self) -> StdRng {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        StdRng::seed_from_u64(random.next_u64())
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("group", &self.group)
+            .field("me", &self.me)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The names of all work in progress: terms, held locks, shards.
+#[derive(Default)]
+pub(crate) struct Work {
+    names: Arc<Mutex<BTreeMap<u64, String>>>,
+    next: AtomicU64,
+    ended: Arc<Notify>,
+}
+
+impl Work {
+    /// Work of this name is in progress until the ticket is dropped.
+    pub(crate) fn begin(&self, name: impl Into<String>) -> WorkTicket {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.names).insert(id, name.into());
+        WorkTicket {
+            id,
+            names: self.names.clone(),
+            ended: self.ended.clone(),
+        }
+    }
+
+    /// What is in progress now.
+    pub(crate) fn names(&self) -> Vec<String> {
+        lock(&self.names).values().cloned().collect()
+    }
+
+    /// Waits until nothing is in progress.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if lock(&self.names).is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Some work in progress.
+pub(crate) struct WorkTicket {
+    id: u64,
+    names: Arc<Mutex<BTreeMap<u64, String>>>,
+    ended: Arc<Notify>,
+}
+
+impl Drop for WorkTicket {
+    fn drop(&mut self) {
+        lock(&self.names).remove(&self.id);
+        self.ended.notify_waiters();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,13 @@
+//! The runtime of Coordinator.
+
+mod clock;
+mod context;
+mod errors;
+mod tasks;
+pub mod telemetry;
+
+pub use coordinator_core as core;
+pub use errors::{
+    AcquireError, ConnectError, ReleaseError, RunError, SaveError, ShutdownError, StartError,
+    TransferError,
+};

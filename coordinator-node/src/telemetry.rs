@@ -1,0 +1,90 @@
+//! The counters, gauges and histograms of a node, by name; without the feature `metrics`, no-ops.
+//!
+//! Every metric is declared in [`METRICS`], which the documentation lists and a test checks: each
+//! declared metric moves.
+
+/// What kind of number a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Many values, of which the distribution counts.
+    Histogram,
+}
+
+/// One metric of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// Its name, as the recorder sees it.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: MetricKind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it counts, and in which unit.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub(crate) const $ident: Metric = Metric {
+                name: $name,
+                kind: MetricKind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+
+        /// Every metric of a node.
+        pub const METRICS: &[Metric] = &[$($ident),*];
+    };
+}
+
+metrics! {
+    TERMS = "coordinator_terms_total", Counter, ["key"], "Leases won: terms of elections, and locks.";
+    TERMS_LOST = "coordinator_terms_lost_total", Counter, ["key", "cause"], "Leases ended, by cause.";
+    LEADING = "coordinator_leading", Gauge, ["key"], "1 while this node holds the lease.";
+    RENEWALS = "coordinator_renewals_total", Counter, ["key", "outcome"], "Renewals answered, by outcome.";
+    RENEW_SECONDS = "coordinator_renew_seconds", Histogram, ["key"], "Round trip of a renewal, in seconds.";
+    ACQUIRE_SECONDS = "coordinator_acquire_seconds", Histogram, ["key"], "From the wish for a lease to its grant, in seconds.";
+}
+
+#[cfg(feature = "metrics")]
+fn labels(labels: &[(&'static str, &str)]) -> Vec<metrics::Label> {
+    labels
+        .iter()
+        .map(|(name, value)| metrics::Label::new(*name, (*value).to_owned()))
+        .collect()
+}
+
+/// Adds to a counter.
+pub(crate) fn count(metric: Metric, by: u64, with: &[(&'static str, &str)]) {
+    debug_assert!(matches!(metric.kind, MetricKind::Counter));
+    #[cfg(feature = "metrics")]
+    metrics::counter!(metric.name, labels(with)).increment(by);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (metric, by, with);
+}
+
+/// Sets a gauge.
+pub(crate) fn gauge(metric: Metric, to: f64, with: &[(&'static str, &str)]) {
+    debug_assert!(matches!(metric.kind, MetricKind::Gauge));
+    #[cfg(feature = "metrics")]
+    metrics::gauge!(metric.name, labels(with)).set(to);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (metric, to, with);
+}
+
+/// Records one value of a histogram.
+pub(crate) fn observe(metric: Metric, value: f64, with: &[(&'static str, &str)]) {
+    debug_assert!(matches!(metric.kind, MetricKind::Histogram));
+    #[cfg(feature = "metrics")]
+    metrics::histogram!(metric.name, labels(with)).record(value);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (metric, value, with);
+}
