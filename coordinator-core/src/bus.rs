@@ -1,6 +1,5 @@
 //! The cluster bus: frames out, a feed of frames and gaps in.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -17,15 +16,22 @@ use crate::numbers::Instance;
 /// A named channel of messages of one type. Declare it once, as a `const`, and use it on both
 /// sides: so subscribers expect what publishers send.
 pub struct Topic<T = Bytes> {
-    name: Cow<'static, str>,
+    name: TopicName,
     payload: PhantomData<fn() -> T>,
+}
+
+/// Cheap to clone in both forms: every message that is delivered carries its topic.
+#[derive(Clone)]
+enum TopicName {
+    Static(&'static str),
+    Shared(Arc<str>),
 }
 
 impl<T> Topic<T> {
     /// The topic of this name, for a `const`.
     pub const fn new(name: &'static str) -> Self {
         Self {
-            name: Cow::Borrowed(name),
+            name: TopicName::Static(name),
             payload: PhantomData,
         }
     }
@@ -33,14 +39,17 @@ impl<T> Topic<T> {
     /// The topic of a name made at run time.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
-            name: Cow::Owned(name.into()),
+            name: TopicName::Shared(name.into().into()),
             payload: PhantomData,
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        match &self.name {
+            TopicName::Static(name) => name,
+            TopicName::Shared(name) => name,
+        }
     }
 
     /// The same topic, as raw bytes.
@@ -53,7 +62,7 @@ impl<T> Topic<T> {
 
     /// Whether a bus will take this name: 1 to 512 bytes.
     pub fn check(&self) -> Result<(), BadName> {
-        check_name("topic", &self.name)
+        check_name("topic", self.name())
     }
 }
 
@@ -68,7 +77,7 @@ impl<T> Clone for Topic<T> {
 
 impl<T> PartialEq for Topic<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        self.name() == other.name()
     }
 }
 
@@ -82,19 +91,19 @@ impl<T> PartialOrd for Topic<T> {
 
 impl<T> Ord for Topic<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.name.cmp(&other.name)
+        self.name().cmp(other.name())
     }
 }
 
 impl<T> fmt::Display for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(self.name())
     }
 }
 
 impl<T> fmt::Debug for Topic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Topic({:?})", self.name)
+        write!(f, "Topic({:?})", self.name())
     }
 }
 

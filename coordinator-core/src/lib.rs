@@ -20,6 +20,7 @@ mod bus;
 mod checkpoint;
 mod document;
 mod errors;
+mod frame;
 mod guarantees;
 mod held;
 mod lock;
@@ -44,6 +45,7 @@ pub use document::{Document, Layout, Life, MAX_SHARDS, MemberIndex, Slot};
 pub use errors::{
     AssignmentError, BoxError, BusError, CheckpointError, ErrorKind, LockError, MembershipError,
 };
+pub use frame::{FRAME_VERSION, FrameError};
 pub use guarantees::{Finding, Guarantee, Guarantees};
 pub use held::{Held, HeldShard, Lease, Lost, LostCause};
 pub use lock::{Acquisition, Claim, Holder, LockBackend, LockCapabilities, Release, Renewal};
