@@ -1,3 +1,80 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask help` lists them.
+//!
+//! Nothing but the standard library, so that the first `cargo xtask test` of a fresh clone starts
+//! at once.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line speaks to its user"
+)]
 
-fn main() {}
+mod artifacts;
+mod bench;
+mod ci;
+mod error;
+mod examples;
+mod process;
+mod report;
+mod servers;
+mod targets;
+mod test;
+
+use std::env;
+use std::process::ExitCode;
+
+use error::Error;
+
+const HELP: &str = "\
+The commands of this project.
+
+usage: cargo xtask <command> [arguments]
+
+  test [ARGS]            every test of the workspace, doctests included; needs a Rust toolchain and
+                         nothing else. ARGS go to `cargo test` as they are:
+                           cargo xtask test -p coordinator-node
+                           cargo xtask test resign
+                           cargo xtask test -- --test-threads 1
+  examples [NAME..]      run every example (or those named) with a time limit each; all but the
+                         demo, which is `cargo run --release --example demo`
+  bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
+                         figures in one table, against their targets
+  check-targets [TARGET..]
+                         `cargo check` for macOS and Windows, where the standard library for that
+                         target is installed; says which targets it had to skip, and why
+  ci                     all that must pass before a change lands: format, lints, docs, tests,
+                         examples, the demo, other platforms
+  help                   this text
+";
+
+fn main() -> ExitCode {
+    match run(env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(mut arguments: Vec<String>) -> Result<(), Error> {
+    if arguments.is_empty() {
+        return Err(Error::Usage(
+            "which command? `cargo xtask help` lists them".to_owned(),
+        ));
+    }
+    let command = arguments.remove(0);
+    match command.as_str() {
+        "test" => test::run(&arguments),
+        "examples" => examples::run(&arguments),
+        "bench" => bench::run(&arguments),
+        "check-targets" => targets::run(&arguments),
+        "ci" => ci::run(&arguments),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        unknown => Err(Error::Usage(format!(
+            "there is no command `{unknown}`; `cargo xtask help` lists them"
+        ))),
+    }
+}

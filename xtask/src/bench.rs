@@ -1,0 +1,164 @@
+//! `cargo xtask bench`: runs the benchmarks, and shows what they measured in one table.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::artifacts;
+use crate::error::Error;
+use crate::process;
+use crate::report;
+
+/// What the project promises of a measured time or rate.
+enum Target {
+    /// At most so many nanoseconds.
+    AtMost(f64),
+    /// At least so many elements a second.
+    AtLeast(f64),
+}
+
+/// Benchmarks that have a target, by a part of their id.
+const TARGETS: &[(&str, Target)] = &[
+    ("plan/from_scratch", Target::AtMost(20e6)),
+    ("plan/one_join", Target::AtMost(5e6)),
+    ("plan/one_leave", Target::AtMost(5e6)),
+    ("machine/", Target::AtLeast(1e6)),
+    ("bus/1_subscriber", Target::AtLeast(1e6)),
+    ("bus/50_subscribers", Target::AtLeast(200e3)),
+];
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    let figures = process::target_dir().join("criterion");
+    let benches = artifacts::build(
+        "bench",
+        &["bench", "--workspace", "--all-features", "--no-run"],
+    )?;
+    for bench in &benches {
+        let mut command = Command::new(&bench.executable);
+        command.arg("--bench").args(arguments).stdin(Stdio::null());
+        command
+            .current_dir(&bench.package)
+            .env("CRITERION_HOME", &figures);
+        process::run(&mut command)?;
+    }
+    let filter = arguments.first().map_or("", String::as_str);
+    let mut found = Vec::new();
+    collect(&figures, &mut found)?;
+    found.retain(|figure| figure.id.contains(filter));
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    let rows: Vec<_> = found.iter().map(Figure::row).collect();
+    println!(
+        "\n{}",
+        report::table(
+            &["benchmark", "mean", "rate", "target", "times better"],
+            &rows
+        )
+    );
+    Ok(())
+}
+
+/// What one benchmark measured.
+#[derive(Debug, PartialEq)]
+struct Figure {
+    id: String,
+    nanoseconds: f64,
+    /// Elements or bytes handled in one iteration.
+    elements: Option<f64>,
+}
+
+/// Reads all figures below a directory of criterion's.
+fn collect(directory: &Path, found: &mut Vec<Figure>) -> Result<(), Error> {
+    let entries = fs::read_dir(directory);
+    let entries = entries.map_err(Error::io(format!("read {}", directory.display())))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.ends_with("new") {
+            let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
+            found.extend(figure(&read("benchmark.json"), &read("estimates.json")));
+        } else if path.is_dir() {
+            collect(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn figure(benchmark: &str, estimates: &str) -> Option<Figure> {
+    let mean = &estimates[estimates.find(r#""mean":"#)?..];
+    Some(Figure {
+        id: artifacts::string(benchmark, "full_id")?,
+        nanoseconds: number(mean, "point_estimate")?,
+        elements: number(benchmark, "Elements").or_else(|| number(benchmark, "Bytes")),
+    })
+}
+
+/// The number under a key, at its first place in `json`.
+fn number(json: &str, key: &str) -> Option<f64> {
+    let key = format!(r#""{key}":"#);
+    let text = &json[json.find(&key)? + key.len()..];
+    text[..text.find([',', '}'])?].trim().parse().ok()
+}
+
+impl Figure {
+    fn rate(&self) -> Option<f64> {
+        self.elements
+            .map(|elements| elements / self.nanoseconds * 1e9)
+    }
+
+    fn row(&self) -> Vec<String> {
+        let target = TARGETS.iter().find(|(part, _)| self.id.contains(part));
+        let (target, factor) = match target {
+            None => (String::new(), None),
+            Some((_, Target::AtMost(limit))) => (
+                format!("≤ {}", span(*limit)),
+                Some(limit / self.nanoseconds),
+            ),
+            Some((_, Target::AtLeast(limit))) => {
+                let measured = self.rate().unwrap_or(1e9 / self.nanoseconds);
+                (format!("≥ {}", rate(*limit)), Some(measured / limit))
+            }
+        };
+        let factor = factor
+            .map(|factor| format!("{factor:.2}"))
+            .unwrap_or_default();
+        let own_rate = self.rate().map(rate).unwrap_or_default();
+        vec![
+            self.id.clone(),
+            span(self.nanoseconds),
+            own_rate,
+            target,
+            factor,
+        ]
+    }
+}
+
+fn span(nanoseconds: f64) -> String {
+    match nanoseconds {
+        n if n < 1e3 => format!("{n:.1} ns"),
+        n if n < 1e6 => format!("{:.2} µs", n / 1e3),
+        n if n < 1e9 => format!("{:.2} ms", n / 1e6),
+        n => format!("{:.2} s", n / 1e9),
+    }
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        n if n < 1e3 => format!("{n:.0} /s"),
+        n if n < 1e6 => format!("{:.0} k/s", n / 1e3),
+        n => format!("{:.2} M/s", n / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_read_from_what_criterion_writes() {
+        let benchmark = r#"{"group_id":"bus","full_id":"bus/one","throughput":{"Elements":1000},"title":"bus/one"}"#;
+        let estimates = r#"{"mean":{"confidence_interval":{"confidence_level":0.95,"lower_bound":1.0},"point_estimate":500000.5,"standard_error":1.0},"median":{"point_estimate":1.0}}"#;
+        let found = figure(benchmark, estimates).unwrap();
+        assert_eq!(found.id, "bus/one");
+        assert!((found.nanoseconds - 500_000.5).abs() < f64::EPSILON);
+        assert_eq!(found.row()[1..3], ["500.00 µs", "2.00 M/s"]);
+    }
+}
