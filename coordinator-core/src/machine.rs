@@ -1,1 +1,3 @@
 //! The state machines: events in, actions out. They perform nothing themselves.
+
+pub mod keeper;
