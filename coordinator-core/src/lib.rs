@@ -41,7 +41,10 @@ pub use bus::{
 };
 pub use bytes::Bytes;
 pub use checkpoint::{Checkpoint, CheckpointStore, Load, MAX_POSITION_BYTES, Position, Save};
-pub use document::{Document, Layout, Life, MAX_SHARDS, MemberIndex, Slot};
+pub use document::{
+    BadDocument, DOCUMENT_FORMAT, Document, Evidence, IllegalStep, Layout, Life, MAX_SHARDS,
+    MemberIndex, Mismatch, Slot,
+};
 pub use errors::{
     AssignmentError, BoxError, BusError, CheckpointError, ErrorKind, LockError, MembershipError,
 };
@@ -62,5 +65,5 @@ pub use numbers::{
     ClaimId, Epoch, FencingToken, Incarnation, Instance, NUMBER_LIMIT, ShardId, Version,
     next_number,
 };
-pub use routing::Routing;
+pub use routing::{Routing, TEST_VECTORS, TestVector};
 pub use time::{Clock, Moment};
