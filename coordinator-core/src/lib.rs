@@ -16,6 +16,7 @@
 
 mod assignment;
 mod backend;
+mod backoff;
 mod bus;
 mod checkpoint;
 mod document;
@@ -35,6 +36,7 @@ pub mod trust;
 pub use assignment::{AssignmentStore, Lead, MAX_DOCUMENT_BYTES, StoredDocument, Swap, Swapped};
 pub use async_trait::async_trait;
 pub use backend::{Backend, Executor, Task};
+pub use backoff::Backoff;
 pub use bus::{
     BadFrame, Capabilities, ClusterBus, Cursor, Feed, FeedEvent, Frame, FrameKind, Gap, GapCause,
     KeepsNothing, Payload, Start, Topic,

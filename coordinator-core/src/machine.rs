@@ -1,3 +1,4 @@
 //! The state machines: events in, actions out. They perform nothing themselves.
 
 pub mod keeper;
+pub mod lease;
