@@ -590,7 +590,10 @@ fn trust_lies_inside_the_stores_lease_whatever_the_network_does() {
         history.run();
         terms += history.terms;
     }
-    assert!(terms > 700, "only {terms} terms were held: the histories show nothing");
+    assert!(
+        terms > 700,
+        "only {terms} terms were held: the histories show nothing"
+    );
 }
 
 struct History {
