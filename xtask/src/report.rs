@@ -67,10 +67,10 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         .collect();
     let line = |cells: &[String]| {
         let cells = cells.iter().zip(&widths);
-        let cells: String = cells
-            .map(|(cell, width)| format!(" {cell:<width$} |"))
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        format!("|{cells}\n")
+        format!("| {} |\n", cells.join(" | "))
     };
     let mut table = line(&head.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>());
     table.push_str(&line(
