@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::document::{Document, Layout, Life, MemberIndex, Slot};
+use crate::document::{Document, Layout, MemberIndex, Slot};
 use crate::held::LostCause;
 use crate::member::KeyspaceReport;
 use crate::names::{MemberId, MemoryId};
@@ -356,9 +356,8 @@ impl Keeper {
         let Some(me) = self.place_in(document) else {
             return mine;
         };
-        let whole = |slot: &Slot| matches!(slot, Slot::Owned { .. });
-        let at_barrier = mine.dense && !document.slots.iter().all(whole);
-        for (shard, slot) in (0..=u16::MAX).map(ShardId::new).zip(&document.slots) {
+        let at_barrier = !document.is_stable();
+        for (shard, slot) in document.numbered() {
             match *slot {
                 Slot::Owned { member, token } if member == me => {
                     if !at_barrier || self.runs.contains_key(&(shard, token)) {
@@ -375,11 +374,8 @@ impl Keeper {
     }
 
     fn place_in(&self, document: &Document) -> Option<MemberIndex> {
-        let life = self.life?;
-        let is_me =
-            |(id, incarnation): &Life| *id == self.config.me && *incarnation == life.incarnation;
-        let place = document.members.iter().position(is_me)?;
-        MemberIndex::try_from(place).ok()
+        let life = (self.config.me.clone(), self.life?.incarnation);
+        document.index_of(&life)
     }
 
     fn ended(&mut self, now: Moment, shard: ShardId, token: Epoch, out: &mut Vec<KeeperAction>) {

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::document::Life;
 use crate::numbers::FencingToken;
 use crate::routing::Routing;
 
