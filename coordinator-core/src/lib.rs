@@ -30,6 +30,7 @@ mod member;
 mod names;
 mod numbers;
 mod routing;
+mod strategy;
 mod time;
 pub mod trust;
 
@@ -68,4 +69,5 @@ pub use numbers::{
     next_number,
 };
 pub use routing::{Routing, TEST_VECTORS, TestVector};
+pub use strategy::{Candidate, Question, Rendezvous, Sticky, Strategy};
 pub use time::{Clock, Moment};
