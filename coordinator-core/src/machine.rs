@@ -3,3 +3,4 @@
 pub mod keeper;
 pub mod lease;
 pub mod membership;
+pub mod stream;
