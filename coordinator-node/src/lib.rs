@@ -3,6 +3,7 @@
 mod clock;
 mod context;
 mod errors;
+mod members;
 mod tasks;
 pub mod telemetry;
 
@@ -11,3 +12,4 @@ pub use errors::{
     AcquireError, ConnectError, ReleaseError, RunError, SaveError, ShutdownError, StartError,
     TransferError,
 };
+pub use members::{BadMetadata, Members};

@@ -1,0 +1,619 @@
+//! Drives the membership machine over a membership store.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use coordinator_core::machine::membership::{
+    BeatAnswer, JoinAnswer, Membership as Machine, MembershipAction as Action,
+    MembershipEvent as Event,
+};
+use coordinator_core::{
+    Beat, Heartbeat, Incarnation, Join, Joined, Leave, LostCause, MemberState, MembershipError,
+    MembershipStore, MemoryId, Moment, Snapshot, Versions,
+};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::oneshot;
+use tracing::{debug, info, trace, warn};
+
+use super::roster::next_look;
+use super::{Shared, Standing};
+use crate::errors::StartError;
+use crate::tasks::sleep_until;
+use crate::telemetry;
+
+/// What a request brought back.
+enum Reply {
+    Joined {
+        request: u64,
+        edition: u64,
+        answer: Result<Joined, MembershipError>,
+    },
+    Beaten {
+        request: u64,
+        life: Incarnation,
+        edition: u64,
+        answer: Result<Beat, MembershipError>,
+    },
+    Left {
+        request: u64,
+        answer: Result<Leave, MembershipError>,
+    },
+    Looked(Result<Snapshot, MembershipError>),
+}
+
+type Request = Pin<Box<dyn Future<Output = Reply> + Send>>;
+type Hint = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    store: Arc<dyn MembershipStore>,
+    machine: Machine,
+    requests: FuturesUnordered<Request>,
+    started: Option<oneshot::Sender<Result<(), StartError>>>,
+    began: Moment,
+    /// When the store last answered at all; a start gives up a TTL later.
+    answered: Moment,
+    /// The edition of the profile that the store has.
+    edition: u64,
+    known: Versions,
+    /// The memory under which the documents are to be read.
+    reading: Option<MemoryId>,
+    hint: Option<Hint>,
+    /// When to listen for hints again: one that brought nothing is not asked again at once.
+    listen_at: Moment,
+    /// When to look for members that died without a word, if anybody wants to know.
+    look_at: Option<Moment>,
+    looking: bool,
+    done: bool,
+}
+
+enum Woken {
+    Reply(Reply),
+    Deadline,
+    Told,
+    Hint(bool),
+    Stop,
+}
+
+impl Driver {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        store: Arc<dyn MembershipStore>,
+        started: oneshot::Sender<Result<(), StartError>>,
+    ) -> Self {
+        let context = &shared.context;
+        let now = context.now();
+        Self {
+            machine: Machine::new(context.trust, context.fork_random(), now),
+            store,
+            requests: FuturesUnordered::new(),
+            started: Some(started),
+            began: now,
+            answered: now,
+            edition: 0,
+            known: Versions::default(),
+            reading: None,
+            hint: None,
+            listen_at: now,
+            look_at: None,
+            looking: false,
+            done: false,
+            shared,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.dispatch(Event::Tick);
+        while !self.done {
+            match self.wake().await {
+                Woken::Reply(reply) => self.answer(reply),
+                Woken::Deadline => self.tick(),
+                Woken::Told => self.read_desk(),
+                Woken::Hint(news) => self.hinted(news),
+                Woken::Stop => break,
+            }
+        }
+        self.stand(|standing| {
+            standing.life = None;
+            standing.cause.get_or_insert(LostCause::Released);
+        });
+    }
+
+    /// Biased, in order of importance: an answer in hand may renew our trust, and a deadline is a
+    /// safety promise.
+    async fn wake(&mut self) -> Woken {
+        let context = &self.shared.context;
+        let listen = self.hint.is_none().then_some(self.listen_at);
+        let look = self.look_at.filter(|_| !self.looking);
+        let deadlines = [self.machine.deadline(), listen, look];
+        let deadline = deadlines.into_iter().flatten().min();
+        let look_every = context.trust.look_every();
+        let hint = async {
+            match &mut self.hint {
+                Some(hint) => hint.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = context.stopping.cancelled() => Woken::Stop,
+            Some(reply) = self.requests.next() => Woken::Reply(reply),
+            () = sleep_until(&*context.clock, deadline, look_every) => Woken::Deadline,
+            () = self.shared.told.notified() => Woken::Told,
+            news = hint => Woken::Hint(news),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.context.now();
+        if self.hint.is_none() && now >= self.listen_at {
+            self.listen();
+        }
+        if self.look_at.is_some_and(|at| now >= at) && !self.looking {
+            self.look();
+        }
+        self.dispatch(Event::Tick);
+        self.give_up_starting(None);
+    }
+
+    /// What was laid on the desk, in one go.
+    fn read_desk(&mut self) {
+        let (urge, rejoin, leave, idle, verified) = {
+            let mut desk = self.shared.desk();
+            let verified = self
+                .reading
+                .as_ref()
+                .is_some_and(|memory| desk.all_verified(memory));
+            let idle = desk.all_idle();
+            let urge = std::mem::take(&mut desk.urge);
+            (
+                urge,
+                std::mem::take(&mut desk.rejoin),
+                desk.leave,
+                idle,
+                verified,
+            )
+        };
+        if verified && let Some(memory) = self.reading.take() {
+            self.dispatch(Event::DocumentsRead(memory));
+        }
+        if rejoin {
+            self.dispatch(Event::Rejoin);
+        }
+        if idle {
+            self.dispatch(Event::WorkGone);
+        }
+        if urge {
+            self.dispatch(Event::Urge);
+        }
+        if leave {
+            self.dispatch(Event::Leave);
+        }
+        self.plan_look();
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let now = self.shared.context.now();
+        trace!(member = %self.shared.context.me, ?event, "membership event");
+        for action in self.machine.step(now, event) {
+            trace!(member = %self.shared.context.me, ?action, "membership action");
+            self.perform(now, action);
+        }
+    }
+
+    /// Starts IO, never waits: the reply returns as an event.
+    fn perform(&mut self, now: Moment, action: Action) {
+        match action {
+            Action::Join { request, floor } => self.join(now, request, floor),
+            Action::Beat {
+                request,
+                incarnation,
+                beat,
+            } => self.beat(now, request, incarnation, beat),
+            Action::Leave {
+                request,
+                incarnation,
+            } => self.leave(now, request, incarnation),
+            Action::Entered {
+                incarnation,
+                until,
+                memory,
+            } => self.enter(incarnation, until, memory),
+            Action::Trusted { until } => self.stand(|standing| {
+                if let Some((_, trusted)) = &mut standing.life {
+                    *trusted = until;
+                }
+            }),
+            Action::Ended { cause } => self.end(cause),
+            Action::ReadDocuments(memory) => self.read_documents(memory),
+            Action::Duplicate => self.duplicate(),
+            Action::Left => {
+                info!(member = %self.shared.context.me, group = %self.shared.context.group, "left");
+                self.done = true;
+                self.stand(|standing| standing.left = true);
+            }
+        }
+    }
+
+    fn join(&mut self, now: Moment, request: u64, floor: Option<Incarnation>) {
+        let context = &self.shared.context;
+        let (group, me) = (context.group.clone(), context.me.clone());
+        let mut join = Join::new(group, me, context.instance, context.trust.ttl());
+        join.fixed = context.fixed;
+        join.floor = floor;
+        let edition = {
+            let desk = self.shared.desk();
+            join.profile = desk.profile.clone();
+            desk.edition
+        };
+        let store = self.store.clone();
+        self.request(now, "join", async move { store.join(&join).await }, {
+            move |answer| Reply::Joined {
+                request,
+                edition,
+                answer,
+            }
+        });
+    }
+
+    fn beat(&mut self, now: Moment, request: u64, life: Incarnation, beat: u64) {
+        let context = &self.shared.context;
+        let (group, me) = (context.group.clone(), context.me.clone());
+        let mut heartbeat = Heartbeat::new(group, me, life, beat, context.trust.ttl());
+        heartbeat.known = self.known;
+        let edition = {
+            let desk = self.shared.desk();
+            heartbeat.wants_reports = desk.planners > 0;
+            heartbeat.report = desk.report_of(life);
+            heartbeat.profile = (desk.edition != self.edition).then(|| desk.profile.clone());
+            desk.edition
+        };
+        let store = self.store.clone();
+        self.request(
+            now,
+            "heartbeat",
+            async move { store.heartbeat(&heartbeat).await },
+            {
+                move |answer| Reply::Beaten {
+                    request,
+                    life,
+                    edition,
+                    answer,
+                }
+            },
+        );
+    }
+
+    fn leave(&mut self, now: Moment, request: u64, life: Incarnation) {
+        let context = &self.shared.context;
+        let (group, me) = (context.group.clone(), context.me.clone());
+        let store = self.store.clone();
+        self.request(
+            now,
+            "leave",
+            async move { store.leave(&group, &me, life).await },
+            move |answer| Reply::Left { request, answer },
+        );
+    }
+
+    fn look(&mut self) {
+        self.looking = true;
+        let (group, store) = (self.shared.context.group.clone(), self.store.clone());
+        let now = self.shared.context.now();
+        let read = async move { store.snapshot(&group).await };
+        self.request(now, "read", read, Reply::Looked);
+    }
+
+    /// Sends a request; without an answer by the end of its window, its outcome is unknown (T6).
+    fn request<T: Send + 'static>(
+        &self,
+        asked: Moment,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, MembershipError>> + Send + 'static,
+        reply: impl FnOnce(Result<T, MembershipError>) -> Reply + Send + 'static,
+    ) {
+        let context = self.shared.context.clone();
+        self.requests.push(Box::pin(async move {
+            let deadline = context.trust.until(asked);
+            let look_every = context.trust.look_every();
+            tokio::select! {
+                biased;
+                answer = call => reply(answer),
+                () = sleep_until(&*context.clock, Some(deadline), look_every) => {
+                    let group = context.group.clone();
+                    let silence = "no answer within the trust window";
+                    reply(Err(MembershipError::indeterminate(operation, group, silence)))
+                }
+            }
+        }));
+    }
+
+    fn answer(&mut self, reply: Reply) {
+        match reply {
+            Reply::Joined {
+                request,
+                edition,
+                answer,
+            } => self.joined(request, edition, answer),
+            Reply::Beaten {
+                request,
+                life,
+                edition,
+                answer,
+            } => self.beaten(request, life, edition, answer),
+            Reply::Left { request, answer } => {
+                if let Err(error) = &answer {
+                    debug!(error = %error, "no answer to leave");
+                }
+                // Left, or over before: either way nothing of that life is left.
+                let confirmed = answer.is_ok();
+                self.dispatch(Event::LeaveAnswered { request, confirmed });
+            }
+            Reply::Looked(answer) => {
+                self.looking = false;
+                match answer {
+                    Ok(snapshot) => self.learn(snapshot),
+                    Err(error) => {
+                        debug!(error = %error, "members not read");
+                        let again = self.shared.context.trust.renew_every();
+                        self.look_at = Some(self.shared.context.now() + again);
+                    }
+                }
+            }
+        }
+    }
+
+    fn joined(&mut self, request: u64, edition: u64, answer: Result<Joined, MembershipError>) {
+        let (answer, snapshot, error) = match answer {
+            Ok(Joined::Member {
+                incarnation,
+                memory,
+                snapshot,
+            }) => {
+                let expires_in = self.own_rest(&snapshot, incarnation);
+                let answer = JoinAnswer::Member {
+                    incarnation,
+                    memory,
+                    expires_in,
+                };
+                (answer, Some(snapshot), None)
+            }
+            Ok(Joined::Taken(incumbent)) => {
+                info!(member = %incumbent.id, "the name is taken: waiting for its holder's end");
+                let expires_in = match incumbent.state {
+                    MemberState::Live { expires_in, .. } => expires_in,
+                    MemberState::Due | MemberState::Ended { .. } => std::time::Duration::ZERO,
+                };
+                let answer = JoinAnswer::Taken {
+                    incarnation: incumbent.incarnation,
+                    beat: incumbent.beat,
+                    expires_in,
+                };
+                (answer, None, None)
+            }
+            Err(error) => (JoinAnswer::Failed(error.kind()), None, Some(error)),
+        };
+        if error.is_none() {
+            self.answered = self.shared.context.now();
+        }
+        self.edition = edition;
+        self.known = Versions::default();
+        self.dispatch(Event::JoinAnswered { request, answer });
+        if let Some(snapshot) = snapshot {
+            self.learn(snapshot);
+        }
+        if let Some(error) = error {
+            debug!(error = %error, "not joined");
+            self.give_up_starting(Some(error));
+        }
+    }
+
+    /// How long our life lasts by the store's account: a join asked twice is one life, which may
+    /// have begun at the first request.
+    fn own_rest(&self, snapshot: &Snapshot, life: Incarnation) -> std::time::Duration {
+        let ttl = self.shared.context.trust.ttl();
+        match snapshot.get(&self.shared.context.me, life) {
+            Some(member) => match member.state {
+                MemberState::Live {
+                    evicted: false,
+                    expires_in,
+                } => expires_in,
+                // No trust in these; asked again when they have surely ended.
+                MemberState::Live { evicted: true, .. }
+                | MemberState::Due
+                | MemberState::Ended { .. } => std::time::Duration::ZERO,
+            },
+            None => ttl,
+        }
+    }
+
+    fn beaten(
+        &mut self,
+        request: u64,
+        life: Incarnation,
+        edition: u64,
+        answer: Result<Beat, MembershipError>,
+    ) {
+        let (answer, news, outcome) = match answer {
+            Ok(Beat::Alive { memory, news }) => (BeatAnswer::Alive { memory }, news, "alive"),
+            Ok(Beat::Expired) => (BeatAnswer::Expired, None, "expired"),
+            Ok(Beat::Evicted) => (BeatAnswer::Evicted, None, "evicted"),
+            Err(error) => {
+                warn!(member = %self.shared.context.me, error = %error, "heartbeat failed");
+                (BeatAnswer::Failed(error.kind()), None, "failed")
+            }
+        };
+        telemetry::count(telemetry::HEARTBEATS, 1, &[("outcome", outcome)]);
+        let alive = matches!(answer, BeatAnswer::Alive { .. });
+        let current = self.machine.life().is_some_and(|(now, _)| now == life);
+        self.dispatch(Event::BeatAnswered { request, answer });
+        if alive && current {
+            self.edition = self.edition.max(edition);
+            match news {
+                Some(snapshot) => self.learn(snapshot),
+                // A hint without news, as a change of reports is for who does not plan.
+                None => self.pause_listening(),
+            }
+        }
+    }
+
+    fn enter(&mut self, incarnation: Incarnation, until: Moment, memory: MemoryId) {
+        let context = &self.shared.context;
+        info!(member = %context.me, group = %context.group, %incarnation, "joined");
+        self.reading = None;
+        self.stand(|standing| {
+            *standing = Standing {
+                life: Some((incarnation, until)),
+                cause: None,
+                memory: Some(memory),
+                left: false,
+            };
+        });
+        if let Some(started) = self.started.take()
+            && started.send(Ok(())).is_err()
+        {
+            // Nobody waits for the start any more.
+            self.shared.desk().leave = true;
+            self.shared.told.notify_one();
+        }
+    }
+
+    fn end(&mut self, cause: LostCause) {
+        let context = &self.shared.context;
+        if cause == LostCause::Released {
+            debug!(member = %context.me, "leaving");
+        } else {
+            warn!(member = %context.me, group = %context.group, %cause, "membership lost");
+        }
+        telemetry::count(
+            telemetry::MEMBERSHIPS_LOST,
+            1,
+            &[("cause", &cause.to_string())],
+        );
+        self.reading = None;
+        self.stand(|standing| {
+            standing.life = None;
+            standing.cause = Some(cause);
+        });
+        // A life that is left only when its work is gone: it may be gone already.
+        self.shared.told.notify_one();
+    }
+
+    fn read_documents(&mut self, memory: MemoryId) {
+        warn!(member = %self.shared.context.me, %memory, "the store's memory is another one");
+        self.known = Versions::default();
+        self.reading = Some(memory.clone());
+        self.stand(|standing| standing.memory = Some(memory));
+        // Without any keeper, there is nothing to read.
+        self.shared.told.notify_one();
+    }
+
+    fn duplicate(&mut self) {
+        let context = &self.shared.context;
+        warn!(member = %context.me, "another live process has this name");
+        let error = StartError::DuplicateName {
+            group: context.group.clone(),
+            member: context.me.clone(),
+        };
+        self.refuse_start(error);
+    }
+
+    /// While starting: an error that no waiting mends, or a store that is silent for too long.
+    fn give_up_starting(&mut self, error: Option<MembershipError>) {
+        if self.started.is_none() {
+            return;
+        }
+        let context = &self.shared.context;
+        let group = context.group.clone();
+        let waited = context.now().since(self.began);
+        let silent = context.now().since(self.answered) >= context.trust.window();
+        match error {
+            Some(error @ MembershipError::Rejected { .. }) => {
+                self.refuse_start(StartError::Rejected {
+                    group,
+                    what: "the membership",
+                    source: error.into(),
+                });
+            }
+            Some(error) if silent => self.refuse_start(StartError::Unavailable {
+                group,
+                waited,
+                source: error.into(),
+            }),
+            // A request is always under way or about to be: its error tells why.
+            Some(_) | None => {}
+        }
+    }
+
+    fn refuse_start(&mut self, error: StartError) {
+        if let Some(started) = self.started.take() {
+            self.done = true;
+            // If nobody waits any more, nobody needs to know.
+            drop(started.send(Err(error)));
+        }
+    }
+
+    /// Takes the newest snapshot. An older one may come late.
+    fn learn(&mut self, snapshot: Snapshot) {
+        if snapshot.versions < self.known {
+            return;
+        }
+        let now = self.shared.context.now();
+        self.known = snapshot.versions;
+        self.look_at = next_look(&snapshot, now);
+        self.shared
+            .roster
+            .send_if_modified(|roster| roster.update(&snapshot));
+        let live = u32::try_from(snapshot.live().count()).unwrap_or(u32::MAX);
+        telemetry::gauge(telemetry::MEMBERS, f64::from(live), &[]);
+        debug!(live, version = %snapshot.versions.members, "members");
+        self.shared.snapshot.send_replace(Arc::new(snapshot));
+        self.plan_look();
+        self.hint = None;
+        self.listen();
+    }
+
+    /// Looks only where somebody looks back, and never more often than heartbeats go.
+    fn plan_look(&mut self) {
+        if !self.shared.desk().watched {
+            self.look_at = None;
+        } else if self.look_at.is_none() {
+            let answered = self.shared.context.now();
+            self.look_at = next_look(&self.shared.snapshot.borrow(), answered);
+        }
+    }
+
+    /// Waits for the store to say that something may have changed.
+    fn listen(&mut self) {
+        let (group, store, known) = (
+            self.shared.context.group.clone(),
+            self.store.clone(),
+            self.known,
+        );
+        self.hint = Some(Box::pin(async move {
+            store.changed(&group, known).await.is_ok()
+        }));
+    }
+
+    fn hinted(&mut self, news: bool) {
+        self.hint = None;
+        self.listen_at = self.shared.context.now() + self.shared.context.trust.renew_every();
+        if news {
+            self.dispatch(Event::Urge);
+        }
+    }
+
+    /// The hint fired, and there was nothing new for us: do not ask again in a hot loop.
+    fn pause_listening(&mut self) {
+        if self.hint.is_none() {
+            let pause = self.shared.context.trust.look_every();
+            self.listen_at = self.listen_at.min(self.shared.context.now() + pause);
+        }
+    }
+
+    fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        self.shared.standing.send_modify(change);
+    }
+}
