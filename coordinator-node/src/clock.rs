@@ -59,7 +59,7 @@ impl Clock for SystemClock {
 impl Seen {
     fn next(self, base: Duration, wall: SystemTime) -> Self {
         let base = base.max(self.base);
-        let passed = base - self.base;
+        let passed = base.saturating_sub(self.base);
         // An error means that the wall clock was set back: no reason to trust for longer.
         let walled = wall.duration_since(self.wall).unwrap_or(Duration::ZERO);
         let ahead = walled.saturating_sub(passed);

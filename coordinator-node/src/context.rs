@@ -33,8 +33,10 @@ pub(crate) struct Context {
     pub(crate) draining: CancellationToken,
     /// Second signal: all work has ended; tasks of the node itself end.
     pub(crate) stopping: CancellationToken,
-    /// The work in progress. Shutdown waits for it.
+    /// The work in progress. Shutdown waits for it, as long as each may take.
     pub(crate) work: Work,
+    /// Last words to the stores: releases that wait for their answer. Shutdown waits a little.
+    pub(crate) closing: Work,
     claims: AtomicU64,
     random: Mutex<StdRng>,
 }
@@ -71,6 +73,7 @@ impl Context {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             work: Work::default(),
+            closing: Work::default(),
             claims: AtomicU64::new(1),
             random: Mutex::new(parts.random),
         }
@@ -102,36 +105,60 @@ impl fmt::Debug for Context {
     }
 }
 
-/// The names of all work in progress: terms, held locks, shards.
+/// All work in progress, by name: terms, held locks, shards.
 #[derive(Default)]
 pub(crate) struct Work {
-    names: Arc<Mutex<BTreeMap<u64, String>>>,
+    entries: Arc<Mutex<BTreeMap<u64, Entry>>>,
     next: AtomicU64,
     ended: Arc<Notify>,
 }
 
+struct Entry {
+    name: String,
+    within: Duration,
+}
+
 impl Work {
-    /// Work of this name is in progress until the ticket is dropped.
-    pub(crate) fn begin(&self, name: impl Into<String>) -> WorkTicket {
+    /// Work of this name is in progress until the ticket is dropped. Asked to finish, it does so
+    /// `within` this time.
+    pub(crate) fn begin(&self, name: impl Into<String>, within: Duration) -> WorkTicket {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.names).insert(id, name.into());
+        lock(&self.entries).insert(
+            id,
+            Entry {
+                name: name.into(),
+                within,
+            },
+        );
         WorkTicket {
             id,
-            names: self.names.clone(),
+            entries: self.entries.clone(),
             ended: self.ended.clone(),
         }
     }
 
     /// What is in progress now.
     pub(crate) fn names(&self) -> Vec<String> {
-        lock(&self.names).values().cloned().collect()
+        lock(&self.entries)
+            .values()
+            .map(|entry| entry.name.clone())
+            .collect()
+    }
+
+    /// How long all that is in progress may take to finish.
+    pub(crate) fn patience(&self) -> Duration {
+        lock(&self.entries)
+            .values()
+            .map(|entry| entry.within)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Waits until nothing is in progress.
     pub(crate) async fn idle(&self) {
         loop {
             let ended = self.ended.notified();
-            if lock(&self.names).is_empty() {
+            if lock(&self.entries).is_empty() {
                 return;
             }
             ended.await;
@@ -142,13 +169,13 @@ impl Work {
 /// Some work in progress.
 pub(crate) struct WorkTicket {
     id: u64,
-    names: Arc<Mutex<BTreeMap<u64, String>>>,
+    entries: Arc<Mutex<BTreeMap<u64, Entry>>>,
     ended: Arc<Notify>,
 }
 
 impl Drop for WorkTicket {
     fn drop(&mut self) {
-        lock(&self.names).remove(&self.id);
+        lock(&self.entries).remove(&self.id);
         self.ended.notify_waiters();
     }
 }

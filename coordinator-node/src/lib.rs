@@ -1,15 +1,33 @@
 //! The runtime of Coordinator.
 
+mod builder;
 mod clock;
+mod connect;
 mod context;
+mod election;
 mod errors;
+mod handle;
+mod lease;
+mod lock;
 mod members;
+mod shared;
 mod tasks;
 pub mod telemetry;
 
+pub use builder::NodeBuilder;
+pub use connect::connect;
 pub use coordinator_core as core;
+pub use coordinator_core::{
+    Backend, BoxError, BusError, Cursor, Epoch, FencingToken, Gap, GapCause, Group, Guarantee,
+    Guarantees, Held, HeldShard, Key, Keyspace, Lease, Lost, LostCause, Member, MemberId, Payload,
+    Position, Routing, ShardId, Start, Topic,
+};
+pub use election::{Election, ElectionConfig, Leadership, Observer, Term, WorkResult};
 pub use errors::{
     AcquireError, ConnectError, ReleaseError, RunError, SaveError, ShutdownError, StartError,
     TransferError,
 };
+pub use handle::Node;
+pub use lease::LeaseView;
+pub use lock::{Lock, LockConfig, LockGuard};
 pub use members::{BadMetadata, Members};

@@ -1,0 +1,611 @@
+//! Drives one lease machine over a lock backend: one task from the wish to the last reply (W6).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_core::machine::lease::{
+    Action, Config, Event, Lease as Machine, Outcome, Patience,
+};
+use coordinator_core::trust::Trust;
+use coordinator_core::{
+    Acquisition, BoxError, Claim, ErrorKind, FencingToken, Key, Lease, LockBackend, LockError,
+    LostCause, MemberId, Moment, Renewal,
+};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info, trace};
+
+use super::{Grip, GripParts};
+use crate::context::{Context, WorkTicket};
+use crate::errors::AcquireError;
+use crate::tasks::sleep_until;
+use crate::telemetry;
+
+/// What to campaign for, and how.
+#[derive(Clone)]
+pub(crate) struct CampaignConfig {
+    pub(crate) key: Key,
+    /// What users, logs and metrics call it: `election/scheduler`.
+    pub(crate) name: String,
+    /// The metrics' label: bounded, even where names are not.
+    pub(crate) label: String,
+    pub(crate) trust: Trust,
+    pub(crate) patience: Patience,
+    pub(crate) stall_limit: Option<Duration>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) floor: Option<FencingToken>,
+    /// Told of each term that begins or ends here, so that observers look at once.
+    pub(crate) changed: Arc<Notify>,
+}
+
+/// A wish to drain one term.
+#[derive(Debug)]
+struct DrainWish {
+    next: Option<MemberId>,
+}
+
+/// The lease; `None`: asked once, and held by another.
+pub(crate) type Answer = Result<Option<HeldLease>, AcquireError>;
+
+/// A campaign under way. Dropping it gives the place up; the driver hands back a grant under way.
+#[must_use]
+pub(crate) struct Campaign {
+    elected: oneshot::Receiver<Answer>,
+    _withdraw: DropGuard,
+}
+
+impl Campaign {
+    /// Starts the driver.
+    pub(crate) fn start(
+        context: &Arc<Context>,
+        locks: &Arc<dyn LockBackend>,
+        config: CampaignConfig,
+    ) -> Self {
+        let (send, elected) = oneshot::channel();
+        let withdraw = CancellationToken::new();
+        let driver = Driver::new(context, locks, config, withdraw.clone(), send);
+        // The driver ends by itself: it is bounded by the lease's own TTL, and by `stopping`.
+        drop(context.tasks.spawn(driver.run()));
+        Self {
+            elected,
+            _withdraw: withdraw.drop_guard(),
+        }
+    }
+
+    /// Waits for the lease. Cancel safe: dropped, it gives the place up.
+    pub(crate) async fn elected(mut self, name: &str) -> Answer {
+        let answer = (&mut self.elected).await;
+        answer.unwrap_or_else(|_| {
+            Err(AcquireError::ShuttingDown {
+                name: name.to_owned(),
+            })
+        })
+    }
+}
+
+/// A lease that is held. Dropping it says that the work has stopped, and so releases it.
+pub(crate) struct HeldLease {
+    grip: Arc<Grip>,
+    finished: watch::Receiver<Option<Outcome>>,
+    drain: mpsc::Sender<DrainWish>,
+    gone: Option<DropGuard>,
+}
+
+impl HeldLease {
+    pub(crate) fn grip(&self) -> &Arc<Grip> {
+        &self.grip
+    }
+
+    /// How to end the term from outside, and to know when it has ended.
+    pub(crate) fn control(&self) -> TermControl {
+        TermControl {
+            drain: self.drain.clone(),
+            finished: self.finished.clone(),
+        }
+    }
+
+    /// Says that the work has stopped.
+    pub(crate) fn stop(&mut self) {
+        drop(self.gone.take());
+    }
+}
+
+impl std::fmt::Debug for HeldLease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.grip.fmt(f)
+    }
+}
+
+/// Ends a term from outside its guard.
+#[derive(Clone)]
+pub(crate) struct TermControl {
+    drain: mpsc::Sender<DrainWish>,
+    finished: watch::Receiver<Option<Outcome>>,
+}
+
+impl TermControl {
+    /// Asks the work to finish, and keeps the lease for `next` after that.
+    pub(crate) fn drain(&self, next: Option<MemberId>) {
+        // Full or closed: a wish is pending already, or the term has ended.
+        drop(self.drain.try_send(DrainWish { next }));
+    }
+
+    /// Waits until the store knows of the end, or nothing is left to try. `None`: the driver is
+    /// gone without having got that far.
+    pub(crate) async fn finished(&mut self) -> Option<Outcome> {
+        self.finished
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|outcome| outcome.clone())
+    }
+}
+
+/// The outcome of a request.
+struct Reply {
+    event: Event,
+    error: Option<LockError>,
+}
+
+type Request = Pin<Box<dyn Future<Output = Reply> + Send>>;
+type Turn = Pin<Box<dyn Future<Output = Result<(), LockError>> + Send>>;
+
+struct Driver {
+    context: Arc<Context>,
+    locks: Arc<dyn LockBackend>,
+    config: CampaignConfig,
+    claim: Claim,
+    machine: Machine,
+    requests: FuturesUnordered<Request>,
+    turn: Option<Turn>,
+    elected: Option<oneshot::Sender<Answer>>,
+    withdraw: CancellationToken,
+    gone: CancellationToken,
+    drain: mpsc::Receiver<DrainWish>,
+    drain_sender: mpsc::Sender<DrainWish>,
+    finished: watch::Sender<Option<Outcome>>,
+    grip: Option<Arc<Grip>>,
+    work: Option<WorkTicket>,
+    closing: Option<WorkTicket>,
+    error: Option<LockError>,
+    wished_at: Moment,
+    lost: bool,
+    done: bool,
+}
+
+/// What woke the driver.
+enum Woken {
+    Reply(Reply),
+    Deadline,
+    WorkStopped,
+    Withdraw,
+    Drain(Option<MemberId>),
+    Turn(Result<(), LockError>),
+    Stop,
+}
+
+impl Driver {
+    fn new(
+        context: &Arc<Context>,
+        locks: &Arc<dyn LockBackend>,
+        config: CampaignConfig,
+        withdraw: CancellationToken,
+        elected: oneshot::Sender<Answer>,
+    ) -> Self {
+        let claim = Claim::new(
+            config.key.clone(),
+            context.me.clone(),
+            context.instance,
+            context.next_claim(),
+            config.trust.ttl(),
+        )
+        .floor(config.floor);
+        let machine = Machine::new(
+            Config {
+                claim: claim.clone(),
+                trust: config.trust,
+                patience: config.patience,
+                wakes: locks.capabilities().wakes,
+                stall_limit: config.stall_limit,
+            },
+            context.now(),
+            context.fork_random(),
+        );
+        let (drain_sender, drain) = mpsc::channel(4);
+        Self {
+            context: context.clone(),
+            locks: locks.clone(),
+            config,
+            claim,
+            machine,
+            requests: FuturesUnordered::new(),
+            turn: None,
+            elected: Some(elected),
+            withdraw,
+            gone: CancellationToken::new(),
+            drain,
+            drain_sender,
+            finished: watch::Sender::new(None),
+            grip: None,
+            work: None,
+            closing: None,
+            error: None,
+            wished_at: context.now(),
+            lost: false,
+            done: false,
+        }
+    }
+
+    async fn run(mut self) {
+        let (mut withdrawn, mut stopped, mut draining) = (false, false, false);
+        self.dispatch(Event::Tick);
+        while !self.done {
+            match self.wake(withdrawn, stopped, draining).await {
+                Woken::Reply(reply) => self.replied(reply),
+                Woken::Deadline => self.tick(),
+                Woken::WorkStopped => {
+                    stopped = true;
+                    self.dispatch(Event::WorkStopped);
+                    self.work = None;
+                }
+                Woken::Withdraw => {
+                    withdrawn = true;
+                    self.dispatch(Event::Withdraw);
+                }
+                Woken::Drain(next) => {
+                    draining |= self.context.draining.is_cancelled();
+                    self.drain(next);
+                }
+                Woken::Turn(hint) => {
+                    self.turn = None;
+                    // Without a hint, the machine asks again by its own timer.
+                    if hint.is_ok() {
+                        self.dispatch(Event::Turn);
+                    }
+                }
+                Woken::Stop => self.abandon(),
+            }
+        }
+    }
+
+    /// Biased, in order of importance: an answer in hand may renew our trust, and a deadline is a
+    /// safety promise that a flood of wishes must not delay.
+    async fn wake(&mut self, withdrawn: bool, stopped: bool, draining: bool) -> Woken {
+        let turn = async {
+            match &mut self.turn {
+                Some(turn) => turn.await,
+                None => std::future::pending().await,
+            }
+        };
+        let deadline = self.machine.deadline();
+        let look_every = self.config.trust.look_every();
+        tokio::select! {
+            biased;
+            () = self.context.stopping.cancelled() => Woken::Stop,
+            Some(reply) = self.requests.next() => Woken::Reply(reply),
+            () = sleep_until(&*self.context.clock, deadline, look_every) => Woken::Deadline,
+            () = self.gone.cancelled(), if !stopped => Woken::WorkStopped,
+            () = self.withdraw.cancelled(), if !withdrawn && self.grip.is_none() => Woken::Withdraw,
+            () = self.context.draining.cancelled(), if !draining => Woken::Drain(None),
+            Some(wish) = self.drain.recv() => Woken::Drain(wish.next),
+            hint = turn => Woken::Turn(hint),
+        }
+    }
+
+    fn replied(&mut self, reply: Reply) {
+        self.note(&reply);
+        self.error = reply.error.or(self.error.take());
+        if let Event::Failed { kind, .. } = reply.event
+            && self.grip.is_none()
+        {
+            self.refuse(kind);
+        }
+        self.dispatch(reply.event);
+    }
+
+    fn tick(&mut self) {
+        if let Some(grip) = &self.grip {
+            let at = grip.last_progress();
+            self.dispatch(Event::Progress { at });
+        }
+        self.dispatch(Event::Tick);
+    }
+
+    /// Asked to finish: by shutdown, by transfer. A campaign that leads nothing is given up.
+    fn drain(&mut self, next: Option<MemberId>) {
+        if self.grip.is_some() {
+            let within = self.config.drain_timeout;
+            return self.dispatch(Event::Drain { within, next });
+        }
+        if self.context.draining.is_cancelled() {
+            let name = self.config.name.clone();
+            self.answer(Err(AcquireError::ShuttingDown { name }));
+            self.dispatch(Event::Withdraw);
+        }
+    }
+
+    /// The node ends at once: what is held runs out by itself.
+    fn abandon(&mut self) {
+        if let Some(grip) = self.grip.clone() {
+            self.lose(&grip, LostCause::Released);
+        }
+        let by = self.context.now() + Trust::surely(self.config.trust.ttl());
+        self.finish(Outcome::Unconfirmed { by });
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let now = self.context.now();
+        trace!(key = %self.config.key, ?event, "lease event");
+        for action in self.machine.step(now, event) {
+            trace!(key = %self.config.key, ?action, "lease action");
+            self.perform(action);
+        }
+    }
+
+    /// Starts IO, never waits: the reply returns as an event.
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Acquire {
+                request,
+                floor,
+                deadline,
+            } => {
+                self.claim.floor = floor;
+                self.acquire(request, deadline);
+            }
+            Action::WaitTurn => self.wait_turn(),
+            Action::Renew {
+                request,
+                token,
+                deadline,
+            } => self.renew(request, token, deadline),
+            Action::Release {
+                request,
+                token,
+                next,
+                deadline,
+            } => {
+                self.release(request, token, next, deadline);
+            }
+            Action::Elected { token, until } => self.lead(token, until),
+            Action::Trust { until } => {
+                if let Some(grip) = &self.grip {
+                    grip.extend(until);
+                }
+            }
+            Action::Drain { deadline } => {
+                debug!(key = %self.config.key, in_ = ?deadline.since(self.context.now()), "draining");
+                if let Some(grip) = &self.grip {
+                    grip.drain();
+                }
+            }
+            Action::Lose { cause } => {
+                if let Some(grip) = self.grip.clone() {
+                    self.lose(&grip, cause);
+                }
+            }
+            Action::Finish(outcome) => self.finish(outcome),
+        }
+    }
+
+    fn acquire(&mut self, request: u64, deadline: Moment) {
+        let (locks, claim) = (self.locks.clone(), self.claim.clone());
+        self.request(request, deadline, async move {
+            locks.acquire(&claim).await.map(|answer| match answer {
+                Acquisition::Granted(token) => Event::Granted { request, token },
+                Acquisition::HeldBy(holder) => Event::Held { request, holder },
+            })
+        });
+    }
+
+    /// A wait that runs goes on: it has a place in the queue.
+    fn wait_turn(&mut self) {
+        if self.turn.is_none() {
+            let (locks, claim) = (self.locks.clone(), self.claim.clone());
+            self.turn = Some(Box::pin(async move { locks.wait_turn(&claim).await }));
+        }
+    }
+
+    fn renew(&mut self, request: u64, token: FencingToken, deadline: Moment) {
+        let (locks, claim) = (self.locks.clone(), self.claim.clone());
+        let (clock, label) = (self.context.clock.clone(), self.config.label.clone());
+        self.request(request, deadline, async move {
+            let asked = clock.now();
+            let answer = locks.renew(&claim, token).await;
+            let seconds = clock.now().since(asked).as_secs_f64();
+            telemetry::observe(telemetry::RENEW_SECONDS, seconds, &[("key", &label)]);
+            answer.map(|answer| match answer {
+                Renewal::Renewed => Event::Renewed { request },
+                Renewal::Lost => Event::Gone { request },
+            })
+        });
+    }
+
+    fn release(
+        &mut self,
+        request: u64,
+        token: FencingToken,
+        next: Option<MemberId>,
+        deadline: Moment,
+    ) {
+        let (locks, claim) = (self.locks.clone(), self.claim.clone());
+        self.request(request, deadline, async move {
+            // Released or not held any more: either way nothing of ours is left.
+            locks
+                .release(&claim, token, next.as_ref())
+                .await
+                .map(|_| Event::Released { request })
+        });
+    }
+
+    /// Sends a request; without an answer by the deadline its outcome is unknown.
+    fn request(
+        &mut self,
+        request: u64,
+        deadline: Moment,
+        call: impl Future<Output = Result<Event, LockError>> + Send + 'static,
+    ) {
+        let (clock, look_every) = (self.context.clock.clone(), self.config.trust.look_every());
+        self.requests.push(Box::pin(async move {
+            tokio::select! {
+                biased;
+                answer = call => match answer {
+                    Ok(event) => Reply { event, error: None },
+                    Err(error) => {
+                        let kind = error.kind();
+                        Reply { event: Event::Failed { request, kind }, error: Some(error) }
+                    }
+                },
+                () = sleep_until(&*clock, Some(deadline), look_every) => {
+                    let kind = ErrorKind::Indeterminate;
+                    Reply { event: Event::Failed { request, kind }, error: None }
+                }
+            }
+        }));
+    }
+
+    /// Logs and counts an answer, and keeps an error for who waits.
+    fn note(&mut self, reply: &Reply) {
+        let outcome = match &reply.event {
+            Event::Renewed { .. } => "renewed",
+            Event::Gone { .. } => "lost",
+            Event::Failed { .. } => "failed",
+            _ => "",
+        };
+        if self.grip.is_some() && !outcome.is_empty() {
+            let labels = [("key", self.config.label.as_str()), ("outcome", outcome)];
+            telemetry::count(telemetry::RENEWALS, 1, &labels);
+        }
+        if let Event::Failed { kind, .. } = reply.event {
+            let error = reply.error.as_ref().map(ToString::to_string);
+            debug!(key = %self.config.key, ?kind, error, "no answer");
+        }
+    }
+
+    /// Tells who waits, if there is no hope, or no patience. The machine goes on to hand back what
+    /// may have been granted.
+    fn refuse(&mut self, kind: ErrorKind) {
+        let name = self.config.name.clone();
+        if kind == ErrorKind::Rejected {
+            let source = self.take_error();
+            self.answer(Err(AcquireError::Rejected { name, source }));
+        } else if self.config.patience == Patience::Once {
+            let source = self.take_error();
+            self.answer(Err(AcquireError::Unavailable { name, source }));
+        }
+    }
+
+    fn take_error(&mut self) -> BoxError {
+        match self.error.take() {
+            Some(error) => Box::new(error),
+            None => "the store did not answer in time".into(),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(elected) = self.elected.take() {
+            // Nobody waits any more: a lease among it is dropped, and so released.
+            drop(elected.send(answer));
+        }
+    }
+
+    fn lead(&mut self, token: FencingToken, until: Moment) {
+        let CampaignConfig {
+            key,
+            name,
+            label,
+            trust,
+            stall_limit,
+            ..
+        } = &self.config;
+        let waited = self.context.now().since(self.wished_at);
+        info!(group = %self.context.group, member = %self.context.me, %key, %token, ?waited, "elected");
+        let labels = [("key", label.as_str())];
+        telemetry::count(telemetry::TERMS, 1, &labels);
+        telemetry::gauge(telemetry::LEADING, 1.0, &labels);
+        telemetry::observe(telemetry::ACQUIRE_SECONDS, waited.as_secs_f64(), &labels);
+        let grip = Grip::new(GripParts {
+            lease: Lease::new(
+                key.clone(),
+                self.context.me.clone(),
+                token,
+                self.locks.store(),
+            ),
+            clock: self.context.clock.clone(),
+            look_every: trust.look_every(),
+            stall_limit: *stall_limit,
+            until,
+        });
+        self.turn = None;
+        self.work = Some(
+            self.context
+                .work
+                .begin(name.clone(), self.config.drain_timeout),
+        );
+        self.closing = Some(self.context.closing.begin(name.clone(), trust.ttl()));
+        self.grip = Some(grip.clone());
+        self.config.changed.notify_waiters();
+        self.answer(Ok(Some(HeldLease {
+            grip,
+            finished: self.finished.subscribe(),
+            drain: self.drain_sender.clone(),
+            gone: Some(self.gone.clone().drop_guard()),
+        })));
+        if self.context.draining.is_cancelled() {
+            self.drain(None);
+        }
+    }
+
+    /// Ends the term, once: the first cause counts (W6), also if the guard saw it before us.
+    fn lose(&mut self, grip: &Grip, cause: LostCause) {
+        if std::mem::replace(&mut self.lost, true) {
+            return;
+        }
+        let cause = grip.lose(cause);
+        let CampaignConfig { key, label, .. } = &self.config;
+        let token = grip.terms().token;
+        info!(group = %self.context.group, member = %self.context.me, %key, %token, %cause, "lost");
+        let cause = cause.to_string();
+        telemetry::count(
+            telemetry::TERMS_LOST,
+            1,
+            &[("key", label), ("cause", &cause)],
+        );
+        telemetry::gauge(telemetry::LEADING, 0.0, &[("key", label)]);
+        self.config.changed.notify_waiters();
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        debug!(key = %self.config.key, ?outcome, "campaign finished");
+        self.refuse_by(&outcome);
+        self.work = None;
+        self.closing = None;
+        self.config.changed.notify_waiters();
+        self.finished.send_replace(Some(outcome));
+        self.done = true;
+    }
+
+    /// Tells who still waits why nothing came.
+    fn refuse_by(&mut self, outcome: &Outcome) {
+        let name = self.config.name.clone();
+        let answer = match outcome {
+            Outcome::HeldBy(_) => Ok(None),
+            Outcome::NoAnswer(ErrorKind::Rejected) => Err(AcquireError::Rejected {
+                name,
+                source: self.take_error(),
+            }),
+            Outcome::NoAnswer(_) => Err(AcquireError::Unavailable {
+                name,
+                source: self.take_error(),
+            }),
+            Outcome::Withdrawn | Outcome::Released | Outcome::Unconfirmed { .. } => {
+                Err(AcquireError::ShuttingDown { name })
+            }
+        };
+        self.answer(answer);
+    }
+}

@@ -1,0 +1,151 @@
+//! What all handles of one node share: its context, its parts, and its end.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_core::Profile;
+use coordinator_core::trust::Trust;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::errors::{ShutdownError, StartError};
+use crate::members::Membership;
+use crate::tasks::Ended;
+
+/// How long the node's own tasks may take once all work has ended: their last replies.
+const LAST_REPLIES: Duration = Duration::from_secs(2);
+
+/// What all handles and guards of one node share. When the last one is dropped, the node shuts
+/// down in the background.
+pub(crate) struct Shared {
+    parts: Parts,
+    ended: Arc<Mutex<Option<Result<(), ShutdownError>>>>,
+}
+
+/// What runs for as long as the node does.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) context: Arc<Context>,
+    pub(crate) membership: Membership,
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Shared {
+    /// Joins the group, and starts what runs for as long as the node does.
+    pub(crate) async fn start(context: Arc<Context>, profile: Profile) -> Result<Self, StartError> {
+        let membership = Membership::start(&context, profile).await?;
+        let parts = Parts {
+            context,
+            membership,
+        };
+        Ok(Self {
+            parts,
+            ended: Arc::new(Mutex::new(None)),
+        })
+    }
+
+    /// Ends everything, once; who asks again waits for the same end, and is told the same.
+    pub(crate) async fn shut_down(&self) -> Result<(), ShutdownError> {
+        self.context.draining.cancel();
+        let (parts, ended) = (self.parts.clone(), self.ended.clone());
+        // On a task of its own: dropping this future must not leave the end half done.
+        let ending = self.context.tasks.spawn(async move {
+            let mut ended = ended.lock().await;
+            if let Some(outcome) = &*ended {
+                return outcome.clone();
+            }
+            let outcome = parts.end().await;
+            *ended = Some(outcome.clone());
+            outcome
+        });
+        match ending.await {
+            Ended::Done(outcome) => outcome,
+            // The runtime is going down under us: leases run out by themselves.
+            Ended::Cancelled | Ended::Panicked(_) => Err(self.unconfirmed()),
+        }
+    }
+}
+
+impl Parts {
+    /// Drain, then release and leave, then stop: each step is bounded.
+    async fn end(&self) -> Result<(), ShutdownError> {
+        let context = &self.context;
+        info!(group = %context.group, member = %context.me, "shutting down");
+        let outcome = self.drain().await;
+        let outcome = match outcome {
+            Ok(()) => self.leave().await,
+            // Work may still run: nothing is released under it, nor is the group left.
+            overran => overran,
+        };
+        context.stopping.cancel();
+        match &outcome {
+            Ok(()) => info!(group = %context.group, member = %context.me, "shut down"),
+            Err(error) => {
+                warn!(group = %context.group, member = %context.me, %error, "shut down");
+            }
+        }
+        outcome
+    }
+
+    /// Waits for all work, at most as long as the most patient of it may take.
+    async fn drain(&self) -> Result<(), ShutdownError> {
+        let work = &self.context.work;
+        let patience = work.patience().max(self.context.drain_timeout) + LAST_REPLIES;
+        match tokio::time::timeout(patience, work.idle()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ShutdownError::Overran {
+                names: work.names(),
+            }),
+        }
+    }
+
+    /// Waits a little for the stores to hear of the end.
+    async fn leave(&self) -> Result<(), ShutdownError> {
+        let confirmed = async {
+            self.context.closing.idle().await;
+            self.membership.leave().await
+        };
+        match tokio::time::timeout(LAST_REPLIES, confirmed).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(self.unconfirmed()),
+        }
+    }
+
+    fn unconfirmed(&self) -> ShutdownError {
+        ShutdownError::Unconfirmed {
+            ends_within: Trust::surely(self.context.trust.ttl()),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.context.stopping.is_cancelled() {
+            return;
+        }
+        self.context.draining.cancel();
+        let parts = self.parts.clone();
+        drop(self.context.tasks.spawn(async move {
+            // Nobody is left to be told; it is logged.
+            drop(parts.end().await);
+        }));
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
