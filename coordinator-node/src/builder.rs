@@ -231,7 +231,6 @@ impl NodeBuilder {
             backend,
             trust,
             drain_timeout: self.drain_timeout,
-            required: self.required,
             random,
         }));
         let shared = Shared::start(context, self.profile).await?;

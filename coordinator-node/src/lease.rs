@@ -2,7 +2,6 @@
 
 mod driver;
 mod grip;
-mod requests;
 mod words;
 mod work;
 

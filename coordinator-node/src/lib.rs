@@ -7,7 +7,6 @@ mod context;
 mod election;
 mod errors;
 mod handle;
-mod health;
 mod lease;
 mod lock;
 mod members;
@@ -29,7 +28,6 @@ pub use errors::{
     TransferError,
 };
 pub use handle::Node;
-pub use health::{Health, Standing};
 pub use lease::LeaseView;
 pub use lock::{Lock, LockConfig, LockGuard};
 pub use members::{BadMetadata, Members};

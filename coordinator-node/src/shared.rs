@@ -68,10 +68,7 @@ impl Shared {
             *ended = Some(outcome.clone());
             outcome
         });
-        let ended = ending.await;
-        // Nothing runs on after this returns, but for work that blocks its thread.
-        drop(tokio::time::timeout(LAST_REPLIES, self.context.tasks.idle()).await);
-        match ended {
+        match ending.await {
             Ended::Done(outcome) => outcome,
             // The runtime is going down under us: leases run out by themselves.
             Ended::Cancelled | Ended::Panicked(_) => Err(self.unconfirmed()),
