@@ -38,9 +38,10 @@ usage: cargo xtask <command> [arguments]
                          demo, which is `cargo run --release --example demo`
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
                          figures in one table, against their targets
-  check-targets [TARGET..]
+  check-targets [--install] [TARGET..]
                          `cargo check` for macOS and Windows, where the standard library for that
-                         target is installed; says which targets it had to skip, and why
+                         target is installed; says which targets it had to skip, and why. With
+                         --install, rustup is asked to install what is missing
   ci                     all that must pass before a change lands: format, lints, docs, tests,
                          examples, the demo, other platforms
   help                   this text

@@ -2,6 +2,7 @@
 //! check` can tell on this machine?
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::process;
@@ -14,13 +15,24 @@ const TARGETS: &[&str] = &[
     "x86_64-pc-windows-msvc",
 ];
 
+/// Asks for what is missing to be installed. Without it nothing of the machine is changed.
+const INSTALL: &str = "--install";
+
+/// How long the download of one standard library may take.
+const INSTALL_LIMIT: Duration = Duration::from_mins(2);
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
-    let asked: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let asked = arguments.iter().map(String::as_str);
+    let asked: Vec<&str> = asked.filter(|argument| *argument != INSTALL).collect();
+    let install = asked.len() < arguments.len();
     let targets = if asked.is_empty() { TARGETS } else { &asked };
     let mut checked = Vec::new();
     let mut skipped = Vec::new();
     let mut failed = Vec::new();
     for &target in targets {
+        if install && !has_std(target)? {
+            install_std(target);
+        }
         if !has_std(target)? {
             skipped.push(target);
             continue;
@@ -47,8 +59,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     println!("skipped: {}", names(&skipped));
     if !skipped.is_empty() {
         println!(
-            "  skipped targets have no standard library here; `rustup target add {}` installs it",
-            skipped.join(" ")
+            "  skipped targets have no standard library here; with `--install`, rustup is asked for it"
         );
     }
     if failed.is_empty() {
@@ -63,6 +74,15 @@ fn names(names: &[&str]) -> String {
         "none".to_owned()
     } else {
         names.join(", ")
+    }
+}
+
+/// Tries to install the standard library. Where that cannot be, the target is skipped.
+fn install_std(target: &str) {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", target]);
+    if let Err(error) = process::run_for(&mut rustup, INSTALL_LIMIT) {
+        println!("{error}");
     }
 }
 
