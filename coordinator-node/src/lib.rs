@@ -11,6 +11,8 @@ mod lease;
 mod lock;
 mod members;
 mod shared;
+#[cfg(feature = "signal")]
+pub mod signal;
 mod tasks;
 pub mod telemetry;
 
