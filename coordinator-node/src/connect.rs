@@ -26,12 +26,23 @@ pub async fn connect(url: &str) -> Result<Backend, ConnectError> {
     }
 }
 
+/// The stores of this process, by name. They live as long as the process does: give a test that
+/// must not share a name of its own, or a `MemoryStore`.
 #[cfg(feature = "memory")]
 fn memory(name: &str) -> Result<Backend, ConnectError> {
-    let _ = name;
-    Err(ConnectError::BadUrl {
-        url: "memory".into(),
-    })
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+
+    use coordinator_memory::MemoryStore;
+
+    static STORES: Mutex<BTreeMap<String, (MemoryStore, u64)>> = Mutex::new(BTreeMap::new());
+
+    let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+    let (store, connections) = stores
+        .entry(name.to_owned())
+        .or_insert_with(|| (MemoryStore::new(), 0));
+    *connections += 1;
+    Ok(store.connect(format!("connection-{connections}")))
 }
 
 #[cfg(not(feature = "memory"))]
@@ -68,6 +79,29 @@ mod tests {
         );
         assert_eq!(without_password("postgres://host/db"), "postgres://host/db");
         assert_eq!(without_password("nonsense"), "nonsense");
+    }
+
+    #[cfg(feature = "memory")]
+    #[tokio::test]
+    async fn nodes_that_name_one_memory_store_share_it() {
+        let start = async || {
+            crate::Node::builder("g")
+                .url("memory:connect-test")
+                .start()
+                .await
+                .expect("it starts")
+        };
+        let (a, b) = (start().await, start().await);
+        assert_ne!(a.id(), b.id());
+        let held = a.lock("l").try_acquire().await.expect("the store answers");
+        assert!(held.is_some());
+        assert!(
+            b.lock("l")
+                .try_acquire()
+                .await
+                .expect("the store answers")
+                .is_none()
+        );
     }
 
     #[tokio::test]

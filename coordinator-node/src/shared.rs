@@ -68,7 +68,10 @@ impl Shared {
             *ended = Some(outcome.clone());
             outcome
         });
-        match ending.await {
+        let ended = ending.await;
+        // Nothing runs on after this returns, but for work that blocks its thread.
+        drop(tokio::time::timeout(LAST_REPLIES, self.context.tasks.idle()).await);
+        match ended {
             Ended::Done(outcome) => outcome,
             // The runtime is going down under us: leases run out by themselves.
             Ended::Cancelled | Ended::Panicked(_) => Err(self.unconfirmed()),

@@ -33,8 +33,15 @@ async fn a_second_member_stays_a_follower_and_sees_who_leads() {
     let leadership = lead(&a.election("e")).await;
     let election = b.election("e");
     let campaign = election.campaign();
-    assert!(tokio::time::timeout(Duration::from_secs(300), campaign).await.is_err());
-    assert!(leadership.token().is_ok(), "five minutes later it still leads");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(300), campaign)
+            .await
+            .is_err()
+    );
+    assert!(
+        leadership.token().is_ok(),
+        "five minutes later it still leads"
+    );
     assert_eq!(sees_leader(&election, |_| true).await, leadership.term());
 }
 
@@ -74,7 +81,10 @@ async fn a_leader_that_is_cut_off_steps_down_before_its_successor_starts() {
             watch.seconds()
         },
     );
-    assert!(lost_at <= 9.0 + 0.1 && lost_at < started_at, "{lost_at} {started_at}");
+    assert!(
+        lost_at <= 9.0 + 0.1 && lost_at < started_at,
+        "{lost_at} {started_at}"
+    );
     assert!(started_at < 13.0, "{started_at}");
 }
 
@@ -104,12 +114,18 @@ async fn stopping_is_idempotent_and_bounded_also_in_an_outage() {
     let watch = Watch::start();
     drop(_leadership);
     let (one, two) = tokio::join!(a.shutdown(), a.shutdown());
-    assert!(matches!(one, Err(ShutdownError::Unconfirmed { .. })), "{one:?}");
+    assert!(
+        matches!(one, Err(ShutdownError::Unconfirmed { .. })),
+        "{one:?}"
+    );
     assert_eq!(one, two);
     assert!(watch.seconds() < 15.0, "{}", watch.seconds());
     store.start();
     let error = a.election("e").campaign().await.expect_err("it is down");
-    assert!(matches!(error, AcquireError::ShuttingDown { .. }), "{error}");
+    assert!(
+        matches!(error, AcquireError::ShuttingDown { .. }),
+        "{error}"
+    );
     let again = node(&store, "a").await;
     drop(lead(&again.election("e")).await);
 }
@@ -139,9 +155,15 @@ async fn a_panic_in_the_work_ends_its_term_and_not_the_node() {
     let (a, b) = (node(&store, "a").await, node(&store, "b").await);
     let election = a.election("e");
     let work = tokio::spawn(async move {
-        election.run(async |_term| panic!("a bug in the user's work")).await
+        election
+            .run(async |_term| panic!("a bug in the user's work"))
+            .await
     });
-    assert!(work.await.expect_err("the panic reaches the caller").is_panic());
+    assert!(
+        work.await
+            .expect_err("the panic reaches the caller")
+            .is_panic()
+    );
     let watch = Watch::start();
     let _successor = lead(&b.election("e")).await;
     assert!(watch.seconds() < 1.0, "{}", watch.seconds());
@@ -164,7 +186,11 @@ async fn each_term_ends_once_with_the_first_cause() {
     let stalled = lead(&election).await;
     assert_eq!(within(31.0, stalled.lost()).await.cause, LostCause::Stalled);
     store.stop();
-    assert_eq!(stalled.lost().await.cause, LostCause::Stalled, "the first cause stays");
+    assert_eq!(
+        stalled.lost().await.cause,
+        LostCause::Stalled,
+        "the first cause stays"
+    );
     store.start();
     let error = stalled.resign().await.expect_err("it was lost before");
     assert!(matches!(error, ReleaseError::Lost(lost) if lost.cause == LostCause::Stalled));
@@ -182,7 +208,11 @@ async fn a_dropped_campaign_leaves_no_lease_behind() {
         drop(campaign.await);
         let watch = Watch::start();
         let _leadership = lead(&b.election("e")).await;
-        assert!(watch.seconds() < 1.0, "dropped after {millis} ms: {}", watch.seconds());
+        assert!(
+            watch.seconds() < 1.0,
+            "dropped after {millis} ms: {}",
+            watch.seconds()
+        );
     }
 }
 
@@ -240,9 +270,19 @@ async fn waiting_for_work_is_not_stalling() {
 async fn work_that_is_done_ends_its_run() {
     let store = MemoryStore::new();
     let a = node(&store, "a").await;
-    a.election("e").run(async |_term| Ok(())).await.expect("done is done");
-    let error = a.election("e").run(async |_term| Err("no disk".into())).await.unwrap_err();
-    assert!(matches!(&error, RunError::Work { name, .. } if name == "election/e"), "{error}");
+    a.election("e")
+        .run(async |_term| Ok(()))
+        .await
+        .expect("done is done");
+    let error = a
+        .election("e")
+        .run(async |_term| Err("no disk".into()))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, RunError::Work { name, .. } if name == "election/e"),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,15 +307,21 @@ async fn work_that_outlives_its_lease_is_dropped_and_led_again_after_the_heal() 
     let tokens = terms.lock().unwrap().clone();
     assert_eq!(tokens.len(), 2, "{tokens:?}");
     assert!(tokens[0] < tokens[1], "E15");
-    a.shutdown().await.expect_err("the work ignores that it is asked to finish");
-    drop(running);
+    a.shutdown()
+        .await
+        .expect("the work is dropped at its drain timeout");
+    running.await.unwrap().expect("a shutdown is no error");
 }
 
 /// W1: work has its drain timeout, keeps its lease meanwhile, and is dropped at the end of it.
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_drains_the_work_and_drops_it_at_its_deadline() {
     let store = MemoryStore::new();
-    let a = builder(&store, "a").drain_timeout(Duration::from_secs(25)).start().await.unwrap();
+    let a = builder(&store, "a")
+        .drain_timeout(Duration::from_secs(25))
+        .start()
+        .await
+        .unwrap();
     let b = node(&store, "b").await;
     let election = a.election("e");
     let finishing = tokio::spawn({
@@ -291,13 +337,20 @@ async fn a_shutdown_drains_the_work_and_drops_it_at_its_deadline() {
                 .await
         }
     });
-    let wedged =
-        tokio::spawn(async move { election.run(async |_term| std::future::pending().await).await });
+    let wedged = tokio::spawn(async move {
+        election
+            .run(async |_term| std::future::pending().await)
+            .await
+    });
     pass(1.0).await;
     let watch = Watch::start();
     let (ended, _successor) = tokio::join!(a.shutdown(), async { lead(&b.election("e")).await });
     ended.expect("the wedged work was dropped, and its lease released");
-    assert!((25.0..26.0).contains(&watch.seconds()), "{}", watch.seconds());
+    assert!(
+        (25.0..26.0).contains(&watch.seconds()),
+        "{}",
+        watch.seconds()
+    );
     finishing.await.unwrap().expect("it had the time it needed");
     wedged.await.unwrap().expect("the node shuts down");
 }
@@ -315,7 +368,10 @@ async fn a_guard_that_outlives_its_drain_timeout_is_named_and_runs_out_by_itself
     assert_eq!(kept.token().unwrap_err().cause, LostCause::Overran);
     let _successor = lead(&b.election("e")).await;
     let seconds = watch.seconds();
-    assert!((16.0..24.0).contains(&seconds), "after the drain and the rest of the ttl: {seconds}");
+    assert!(
+        (16.0..24.0).contains(&seconds),
+        "after the drain and the rest of the ttl: {seconds}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -323,17 +379,35 @@ async fn a_setting_that_is_not_allowed_says_what_was_given_and_what_is_allowed()
     let store = MemoryStore::new();
     let a = node(&store, "a").await;
     let bad = [
-        (ElectionConfig::new("e").ttl(Duration::ZERO), "a ttl of 0ns is not allowed"),
-        (ElectionConfig::new("e").ttl(Duration::from_millis(60)), "choose 200ms to 30s"),
-        (ElectionConfig::new("e").margin(Duration::from_secs(6)), "choose 30ms to 5s"),
-        (ElectionConfig::new("e").stall_limit(Duration::ZERO), "a stall_limit of 0s"),
+        (
+            ElectionConfig::new("e").ttl(Duration::ZERO),
+            "a ttl of 0ns is not allowed",
+        ),
+        (
+            ElectionConfig::new("e").ttl(Duration::from_millis(60)),
+            "choose 200ms to 30s",
+        ),
+        (
+            ElectionConfig::new("e").margin(Duration::from_secs(6)),
+            "choose 30ms to 5s",
+        ),
+        (
+            ElectionConfig::new("e").stall_limit(Duration::ZERO),
+            "a stall_limit of 0s",
+        ),
         (ElectionConfig::new(""), "the election name is empty"),
-        (ElectionConfig::new("x".repeat(513)), "has 513 bytes, allowed are 1 to 512"),
+        (
+            ElectionConfig::new("x".repeat(513)),
+            "has 513 bytes, allowed are 1 to 512",
+        ),
     ];
     for (config, expected) in bad {
         let error = a.election(config).campaign().await.expect_err(expected);
         let source = std::error::Error::source(&error).map(ToString::to_string);
-        assert!(source.as_ref().is_some_and(|text| text.contains(expected)), "{source:?}");
+        assert!(
+            source.as_ref().is_some_and(|text| text.contains(expected)),
+            "{source:?}"
+        );
     }
 }
 

@@ -30,7 +30,10 @@ async fn waiters_get_the_lock_in_the_order_in_which_they_came() {
     let order = order.into_inner().unwrap();
     let numbers: Vec<u32> = order.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [1, 2, 3]);
-    assert!(order.is_sorted_by_key(|(_, token)| *token), "E15: {order:?}");
+    assert!(
+        order.is_sorted_by_key(|(_, token)| *token),
+        "E15: {order:?}"
+    );
     assert!(watch.seconds() < 5.2, "{}", watch.seconds());
 }
 
@@ -38,7 +41,12 @@ async fn waiters_get_the_lock_in_the_order_in_which_they_came() {
 async fn a_lock_that_another_holds_is_not_waited_for_by_a_try() {
     let store = MemoryStore::new();
     let (a, b) = (node(&store, "a").await, node(&store, "b").await);
-    let held = a.lock("report").try_acquire().await.unwrap().expect("it is free");
+    let held = a
+        .lock("report")
+        .try_acquire()
+        .await
+        .unwrap()
+        .expect("it is free");
     assert!(b.lock("report").try_acquire().await.unwrap().is_none());
     held.release().await.unwrap();
     assert!(b.lock("report").try_acquire().await.unwrap().is_some());
@@ -49,11 +57,16 @@ async fn a_try_in_an_outage_says_so_and_leaves_nothing_behind() {
     let store = MemoryStore::new();
     let (a, b) = (node(&store, "a").await, node(&store, "b").await);
     store.link("a").lose_replies(true);
-    let error = within(20.0, a.lock("report").try_acquire()).await.expect_err("no answer");
+    let error = within(20.0, a.lock("report").try_acquire())
+        .await
+        .expect_err("no answer");
     assert!(matches!(error, AcquireError::Unavailable { .. }), "{error}");
     store.link("a").lose_replies(false);
     pass(3.0).await;
-    assert!(b.lock("report").try_acquire().await.unwrap().is_some(), "handed back");
+    assert!(
+        b.lock("report").try_acquire().await.unwrap().is_some(),
+        "handed back"
+    );
 }
 
 /// `timeout(span, lock.acquire())` is right.
@@ -63,7 +76,11 @@ async fn an_acquire_that_is_dropped_gives_its_place_up() {
     let a = node(&store, "a").await;
     let lock: Lock = a.lock("l");
     let held = lock.acquire().await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_secs(3), lock.acquire()).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), lock.acquire())
+            .await
+            .is_err()
+    );
     drop(held);
     let watch = Watch::start();
     drop(within(60.0, lock.acquire()).await.unwrap());
@@ -75,14 +92,21 @@ async fn an_acquire_that_is_dropped_gives_its_place_up() {
 async fn a_crashed_holder_is_followed_after_its_ttl_and_its_restart_is_another() {
     let store = MemoryStore::new();
     let a = node(&store, "a").await;
-    let held = a.lock(LockConfig::new("l").ttl(Duration::from_secs(4))).acquire().await.unwrap();
+    let held = a
+        .lock(LockConfig::new("l").ttl(Duration::from_secs(4)))
+        .acquire()
+        .await
+        .unwrap();
     let token = held.token().unwrap();
     store.link("a").crash();
     let watch = Watch::start();
     let again = node(&store, "a").await;
     let next = again.lock("l").acquire().await.unwrap();
     assert!(next.token().unwrap() > token);
-    assert!(watch.seconds() >= 3.6, "before the first holder's trust had ended");
+    assert!(
+        watch.seconds() >= 3.6,
+        "before the first holder's trust had ended"
+    );
     assert!(held.token().is_err());
 }
 
@@ -90,7 +114,11 @@ async fn a_crashed_holder_is_followed_after_its_ttl_and_its_restart_is_another()
 async fn run_drops_the_work_when_the_lock_is_lost() {
     let store = MemoryStore::new();
     let a = node(&store, "a").await;
-    let done = a.lock("l").run(async |held| Ok(held.token()?)).await.expect("it is held");
+    let done = a
+        .lock("l")
+        .run(async |held| Ok(held.token()?))
+        .await
+        .expect("it is held");
     assert!(done.get() > 0);
     let lock = a.lock("l");
     let running = lock.run(async |_held| -> Result<(), _> { std::future::pending().await });
@@ -107,7 +135,9 @@ async fn a_release_that_is_not_confirmed_says_when_it_is_over_all_the_same() {
     let a = node(&store, "a").await;
     let held = a.lock("l").acquire().await.unwrap();
     store.stop();
-    let error = within(60.0, held.release()).await.expect_err("nobody confirms");
+    let error = within(60.0, held.release())
+        .await
+        .expect_err("nobody confirms");
     assert!(matches!(error, ReleaseError::Unconfirmed { .. }), "{error}");
 }
 
@@ -137,5 +167,8 @@ async fn a_store_that_forgot_everything_does_not_make_two_holders() {
     assert_eq!(held.token().unwrap(), token);
     held.release().await.unwrap();
     let next = within(60.0, lock.acquire()).await.unwrap();
-    assert!(next.token().unwrap() > token, "E20: tokens rise through the loss of memory");
+    assert!(
+        next.token().unwrap() > token,
+        "E20: tokens rise through the loss of memory"
+    );
 }

@@ -7,46 +7,55 @@ use coordinator_memory::MemoryStore;
 use coordinator_node::{Election, Leadership, Node, NodeBuilder, Term};
 
 /// A node of the group `test`, not started yet.
-pub fn builder(store: &MemoryStore, name: &str) -> NodeBuilder {
-    Node::builder("test").member(name).backend(store.connect(name))
+pub(crate) fn builder(store: &MemoryStore, name: &str) -> NodeBuilder {
+    Node::builder("test")
+        .member(name)
+        .backend(store.connect(name))
 }
 
 /// A node of the group `test`.
-pub async fn node(store: &MemoryStore, name: &str) -> Node {
-    builder(store, name).start().await.expect("a healthy store takes every member")
+pub(crate) async fn node(store: &MemoryStore, name: &str) -> Node {
+    builder(store, name)
+        .start()
+        .await
+        .expect("a healthy store takes every member")
 }
 
 /// Virtual time passes.
-pub async fn pass(seconds: f64) {
+pub(crate) async fn pass(seconds: f64) {
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
 }
 
 /// The virtual clock, in seconds.
-pub struct Watch(tokio::time::Instant);
+pub(crate) struct Watch(tokio::time::Instant);
 
 impl Watch {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(tokio::time::Instant::now())
     }
 
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.0.elapsed().as_secs_f64()
     }
 }
 
 /// Leads, with a deadline, so that a hang is a failure.
-pub async fn lead(election: &Election) -> Leadership {
-    within(120.0, election.campaign()).await.expect("waiting mends all that goes wrong here")
+pub(crate) async fn lead(election: &Election) -> Leadership {
+    within(120.0, election.campaign())
+        .await
+        .expect("waiting mends all that goes wrong here")
 }
 
 /// Waits for an event of the test, with a deadline.
-pub async fn within<F: Future>(seconds: f64, f: F) -> F::Output {
+pub(crate) async fn within<F: Future>(seconds: f64, f: F) -> F::Output {
     let span = Duration::from_secs_f64(seconds);
-    tokio::time::timeout(span, f).await.expect("it happens in time")
+    tokio::time::timeout(span, f)
+        .await
+        .expect("it happens in time")
 }
 
 /// Waits until somebody leads that `wanted` accepts.
-pub async fn sees_leader(election: &Election, wanted: impl Fn(&Term) -> bool) -> Term {
+pub(crate) async fn sees_leader(election: &Election, wanted: impl Fn(&Term) -> bool) -> Term {
     let mut observer = election.observe();
     within(120.0, async {
         loop {
