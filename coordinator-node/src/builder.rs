@@ -231,6 +231,7 @@ impl NodeBuilder {
             backend,
             trust,
             drain_timeout: self.drain_timeout,
+            required: self.required,
             random,
         }));
         let shared = Shared::start(context, self.profile).await?;

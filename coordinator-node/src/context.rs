@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordinator_core::trust::Trust;
-use coordinator_core::{Backend, ClaimId, Clock, Group, Instance, MemberId, Moment};
+use coordinator_core::{Backend, ClaimId, Clock, Group, Guarantee, Instance, MemberId, Moment};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::builder::guarantees;
 use crate::tasks::Tasks;
 
 /// What every part of a node needs.
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) trust: Trust,
     /// How long work has to finish, unless it says otherwise.
     pub(crate) drain_timeout: Duration,
+    /// What the stores must give, or nothing new is granted.
+    pub(crate) required: Vec<Guarantee>,
     /// First signal: finish what is begun, begin nothing.
     pub(crate) draining: CancellationToken,
     /// Second signal: all work has ended; tasks of the node itself end.
@@ -50,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) trust: Trust,
     pub(crate) drain_timeout: Duration,
+    pub(crate) required: Vec<Guarantee>,
     pub(crate) random: StdRng,
 }
 
@@ -70,6 +74,7 @@ impl Context {
             tasks: parts.tasks,
             trust: parts.trust,
             drain_timeout: parts.drain_timeout,
+            required: parts.required,
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             work: Work::default(),
@@ -86,6 +91,16 @@ impl Context {
     /// An id that no other attempt of this instance has.
     pub(crate) fn next_claim(&self) -> ClaimId {
         ClaimId::new(self.claims.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A guarantee that was demanded, and that a store does not give (any more).
+    pub(crate) fn missing_guarantee(&self) -> Option<Guarantee> {
+        let found = guarantees(&self.backend);
+        let given = |guarantee: &Guarantee| found.iter().all(|part| part.has(*guarantee));
+        self.required
+            .iter()
+            .find(|guarantee| !given(guarantee))
+            .copied()
     }
 
     /// A generator of its own for one machine or driver.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use coordinator_core::{Group, MemberId};
+use coordinator_core::{Group, Guarantees, MemberId};
 
-use crate::builder::NodeBuilder;
+use crate::builder::{NodeBuilder, guarantees};
 use crate::election::{Election, ElectionConfig};
 use crate::errors::ShutdownError;
+use crate::health::Health;
 use crate::lock::{Lock, LockConfig};
 use crate::members::Members;
 use crate::shared::Shared;
@@ -53,6 +54,16 @@ impl Node {
     /// The live members of the group, this one included.
     pub fn members(&self) -> Members {
         Members::new(&self.shared.membership)
+    }
+
+    /// How the node stands at this moment.
+    pub fn health(&self) -> Health {
+        Health::of(&self.shared)
+    }
+
+    /// What each part of the backend that grants leases was found to guarantee.
+    pub fn guarantees(&self) -> Vec<Guarantees> {
+        guarantees(&self.shared.context.backend)
     }
 
     /// Ends when the node is asked to shut down: for graceful shutdown of servers. Cancel safe.

@@ -2,6 +2,7 @@
 
 mod driver;
 mod grip;
+mod requests;
 mod words;
 mod work;
 

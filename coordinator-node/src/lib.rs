@@ -7,6 +7,7 @@ mod context;
 mod election;
 mod errors;
 mod handle;
+mod health;
 mod lease;
 mod lock;
 mod members;
@@ -30,6 +31,7 @@ pub use errors::{
     TransferError,
 };
 pub use handle::Node;
+pub use health::{Health, Standing};
 pub use lease::LeaseView;
 pub use lock::{Lock, LockConfig, LockGuard};
 pub use members::{BadMetadata, Members};

@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use coordinator_node::core::machine::keeper::{Keeper, KeeperConfig, KeeperEvent};
+use coordinator_node::core::machine::keeper::{Keeper, KeeperEvent, Terms};
 use coordinator_node::core::machine::lease::{Action, Config, Event, Lease, Patience};
 use coordinator_node::core::machine::membership::{
     BeatAnswer, JoinAnswer, Membership, MembershipAction, MembershipEvent,
@@ -103,8 +103,9 @@ fn beat() -> u64 {
 
 /// A keeper whose member beats: news of trust, and a tick.
 fn keep() {
-    let config = KeeperConfig::new(MemberId::from("me"), Duration::from_secs(10));
-    let mut keeper = Keeper::new(config);
+    let terms = Terms::new(Duration::from_secs(10));
+    let mut keeper = Keeper::new(MemberId::from("me"));
+    black_box(keeper.step(at(0), KeeperEvent::Serve(terms)));
     let (incarnation, until) = (Incarnation::new(1), at(3));
     black_box(keeper.step(at(0), KeeperEvent::Joined { incarnation, until }));
     for round in 1..ROUNDS {

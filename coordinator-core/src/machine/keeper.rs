@@ -10,23 +10,20 @@ use crate::names::{MemberId, MemoryId};
 use crate::numbers::{Epoch, Incarnation, ShardId};
 use crate::time::Moment;
 
-/// What a keeper is told once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a node serves the keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct KeeperConfig {
-    /// The member that it keeps shards for.
-    pub me: MemberId,
+pub struct Terms {
     /// How long a revoked shard may go on before it is cancelled.
     pub drain_timeout: Duration,
     /// Dense layout with handoff at once: a new cut starts while the old one still drains.
     pub overlap: bool,
 }
 
-impl KeeperConfig {
-    /// A keeper that waits for the end of the old before it starts the new.
-    pub fn new(me: MemberId, drain_timeout: Duration) -> Self {
+impl Terms {
+    /// New work waits for the end of the old.
+    pub const fn new(drain_timeout: Duration) -> Self {
         Self {
-            me,
             drain_timeout,
             overlap: false,
         }
@@ -65,9 +62,12 @@ pub enum KeeperEvent {
         token: Epoch,
     },
     /// This node serves the keyspace (again).
-    Serve,
+    Serve(Terms),
     /// It does so no longer: drain everything. The keeper goes on acking.
-    Drain,
+    Drain {
+        /// What still runs then is cancelled.
+        within: Duration,
+    },
     /// A deadline has come.
     Tick,
 }
@@ -155,7 +155,8 @@ enum Run {
 /// (S4); nothing outlives trust (T1, S3).
 #[derive(Debug, Clone)]
 pub struct Keeper {
-    config: KeeperConfig,
+    me: MemberId,
+    terms: Terms,
     serving: bool,
     life: Option<Membership>,
     seen: Epoch,
@@ -168,11 +169,12 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper that serves, and is no member yet.
-    pub fn new(config: KeeperConfig) -> Self {
+    /// The keeper of this member, which is none yet and serves nothing yet.
+    pub fn new(me: MemberId) -> Self {
         Self {
-            config,
-            serving: true,
+            me,
+            terms: Terms::new(Duration::ZERO),
+            serving: false,
             life: None,
             seen: Epoch::default(),
             mine: Mine::default(),
@@ -210,13 +212,14 @@ impl Keeper {
             KeeperEvent::Ended { shard, token } => {
                 self.ended(now, shard, token, &mut out);
             }
-            KeeperEvent::Serve => {
+            KeeperEvent::Serve(terms) => {
+                self.terms = terms;
                 self.serving = true;
                 self.start_granted(now, &mut out);
             }
-            KeeperEvent::Drain => {
+            KeeperEvent::Drain { within } => {
                 self.serving = false;
-                self.drain_where(now, |_, _| true, &mut out);
+                self.drain_where(now + within, |_, _| true, &mut out);
             }
             KeeperEvent::Tick => self.cancel_overrun(now, &mut out),
         }
@@ -252,7 +255,7 @@ impl Keeper {
             return Err("a shard runs undrained in a keyspace that is no longer served");
         }
         let shards: BTreeSet<ShardId> = active().map(|((shard, _), _)| *shard).collect();
-        if !self.config.overlap && shards.len() < active().count() {
+        if !self.terms.overlap && shards.len() < active().count() {
             return Err("a shard runs under two tokens");
         }
         for (&(shard, token), run) in &self.runs {
@@ -331,14 +334,15 @@ impl Keeper {
     fn act_on(&mut self, now: Moment, document: &Document, out: &mut Vec<KeeperAction>) {
         self.mine = self.said_of_me(document);
         let mine = &self.mine;
-        let overlap = self.config.overlap && !mine.granted.is_empty();
+        let overlap = self.terms.overlap && !mine.granted.is_empty();
         for (&(shard, token), run) in &mut self.runs {
             if !mine.grants(shard, token) && !mine.revokes(shard, token) && !overlap {
                 cancel((shard, token), run, LostCause::Superseded, out);
             }
         }
         let mine = self.mine.clone();
-        self.drain_where(now, |shard, token| !mine.grants(shard, token), out);
+        let deadline = now + self.terms.drain_timeout;
+        self.drain_where(deadline, |shard, token| !mine.grants(shard, token), out);
         self.start_granted(now, out);
         self.seen = document.epoch;
         self.report(out);
@@ -374,7 +378,7 @@ impl Keeper {
     }
 
     fn place_in(&self, document: &Document) -> Option<MemberIndex> {
-        let life = (self.config.me.clone(), self.life?.incarnation);
+        let life = (self.me.clone(), self.life?.incarnation);
         document.index_of(&life)
     }
 
@@ -416,7 +420,7 @@ impl Keeper {
 
     /// Whether older work must end first: of the same shard, or of any cut where cuts overlap.
     fn is_blocked(&self, shard: ShardId, token: Epoch) -> bool {
-        if self.config.overlap {
+        if self.terms.overlap {
             self.runs.contains_key(&(shard, token))
         } else if self.mine.dense {
             !self.runs.is_empty()
@@ -432,11 +436,10 @@ impl Keeper {
 
     fn drain_where(
         &mut self,
-        now: Moment,
+        deadline: Moment,
         which: impl Fn(ShardId, Epoch) -> bool,
         out: &mut Vec<KeeperAction>,
     ) {
-        let deadline = now + self.config.drain_timeout;
         for (&(shard, token), run) in &mut self.runs {
             if *run == Run::Running && which(shard, token) {
                 *run = Run::Draining { deadline };

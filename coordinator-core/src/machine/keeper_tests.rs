@@ -11,6 +11,7 @@ use crate::numbers::FencingToken;
 use crate::routing::Routing;
 
 const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN_ALL: KeeperEvent = KeeperEvent::Drain { within: DRAIN };
 
 fn at(seconds: u64) -> Moment {
     Moment::since_origin(Duration::from_secs(seconds))
@@ -29,7 +30,12 @@ fn memory() -> MemoryId {
 }
 
 fn keeper() -> Keeper {
-    Keeper::new(KeeperConfig::new(MemberId::from("me"), DRAIN))
+    let mut keeper = Keeper::new(MemberId::from("me"));
+    assert_eq!(
+        keeper.step(at(0), KeeperEvent::Serve(Terms::new(DRAIN))),
+        []
+    );
+    keeper
 }
 
 /// A keeper of incarnation 7, trusted until second 9.
@@ -268,7 +274,7 @@ fn work_of_an_old_life_holds_back_the_ack_of_the_new_one() {
 fn a_keyspace_that_is_no_longer_served_is_drained_and_acked() {
     let mut keeper = member();
     drop(keeper.step(at(1), fixed(20, vec![owned(0, 0), FREE])));
-    assert_eq!(keeper.step(at(2), KeeperEvent::Drain), [drain(0, 20, 12)]);
+    assert_eq!(keeper.step(at(2), DRAIN_ALL), [drain(0, 20, 12)]);
     assert_eq!(keeper.step(at(3), ended(0, 20)), []);
     let granted = keeper.step(at(4), fixed(21, vec![owned(0, 20), owned(0, 0)]));
     assert_eq!(granted, [report(21, &[])], "nothing new is begun");
@@ -283,8 +289,11 @@ fn a_keyspace_that_is_no_longer_served_is_drained_and_acked() {
 fn a_keyspace_that_is_served_again_starts_what_is_still_granted() {
     let mut keeper = member();
     drop(keeper.step(at(1), fixed(20, vec![owned(0, 0)])));
-    drop(keeper.step(at(2), KeeperEvent::Drain));
-    assert_eq!(keeper.step(at(2), KeeperEvent::Serve), []);
+    drop(keeper.step(at(2), DRAIN_ALL));
+    assert_eq!(
+        keeper.step(at(2), KeeperEvent::Serve(Terms::new(DRAIN))),
+        []
+    );
     assert_eq!(keeper.step(at(3), ended(0, 20)), [start(0, 20, 1)]);
 }
 
@@ -346,9 +355,10 @@ fn a_dense_cut_starts_when_it_is_whole_and_our_old_one_has_ended() {
 /// S11, `immediate`.
 #[test]
 fn with_overlap_the_new_cut_starts_while_the_old_one_drains() {
-    let mut config = KeeperConfig::new(MemberId::from("me"), DRAIN);
-    config.overlap = true;
-    let mut keeper = Keeper::new(config);
+    let mut terms = Terms::new(DRAIN);
+    terms.overlap = true;
+    let mut keeper = Keeper::new(MemberId::from("me"));
+    drop(keeper.step(at(0), KeeperEvent::Serve(terms)));
     drop(keeper.step(at(0), joined(7, 9)));
     drop(keeper.step(at(1), dense(20, vec![owned(0, 0)])));
     let cut = keeper.step(at(2), dense(21, vec![owned(0, 0), owned(1, 0)]));
@@ -492,8 +502,8 @@ fn no_shard_runs_without_trust_none_is_acked_before_its_end_and_seen_never_goes_
                     model.works.remove(&(shard, token));
                     KeeperEvent::Ended { shard, token }
                 }
-                9 => KeeperEvent::Drain,
-                10 => KeeperEvent::Serve,
+                9 => DRAIN_ALL,
+                10 => KeeperEvent::Serve(Terms::new(DRAIN)),
                 _ => KeeperEvent::Tick,
             };
             for action in keeper.step(now, event) {

@@ -358,7 +358,8 @@ impl Membership {
                 expires_in,
             } => {
                 let waited = outside.incumbent.take_if(|(life, _)| *life == incarnation);
-                if waited.is_some_and(|(_, seen)| beat > seen) {
+                // Our own evicted life stands in the way, too, but it is no duplicate.
+                if self.last != Some(incarnation) && waited.is_some_and(|(_, seen)| beat > seen) {
                     out.push(MembershipAction::Duplicate);
                 }
                 outside.incumbent = Some((incarnation, beat));

@@ -1,7 +1,5 @@
 //! Drives one lease machine over a lock backend: one task from the wish to the last reply (W6).
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +8,14 @@ use coordinator_core::machine::lease::{
 };
 use coordinator_core::trust::Trust;
 use coordinator_core::{
-    Acquisition, BoxError, Claim, ErrorKind, FencingToken, Key, Lease, LockBackend, LockError,
-    LostCause, MemberId, Moment, Renewal,
+    BoxError, Claim, ErrorKind, FencingToken, Key, Lease, LockBackend, LockError, LostCause,
+    MemberId, Moment,
 };
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, trace};
 
+use super::requests::{Answer as Answered, Reply, Requests};
 use super::{Grip, GripParts};
 use crate::context::{Context, WorkTicket};
 use crate::errors::AcquireError;
@@ -145,23 +142,11 @@ impl TermControl {
     }
 }
 
-/// The outcome of a request.
-struct Reply {
-    event: Event,
-    error: Option<LockError>,
-}
-
-type Request = Pin<Box<dyn Future<Output = Reply> + Send>>;
-type Turn = Pin<Box<dyn Future<Output = Result<(), LockError>> + Send>>;
-
 struct Driver {
     context: Arc<Context>,
-    locks: Arc<dyn LockBackend>,
     config: CampaignConfig,
-    claim: Claim,
     machine: Machine,
-    requests: FuturesUnordered<Request>,
-    turn: Option<Turn>,
+    requests: Requests,
     elected: Option<oneshot::Sender<Answer>>,
     withdraw: CancellationToken,
     gone: CancellationToken,
@@ -179,12 +164,11 @@ struct Driver {
 
 /// What woke the driver.
 enum Woken {
-    Reply(Reply),
+    Answer(Answered),
     Deadline,
     WorkStopped,
     Withdraw,
     Drain(Option<MemberId>),
-    Turn(Result<(), LockError>),
     Stop,
 }
 
@@ -215,15 +199,15 @@ impl Driver {
             context.now(),
             context.fork_random(),
         );
+        let look_every = config.trust.look_every();
+        let label = config.label.clone();
+        let requests = Requests::new(context, locks, claim, look_every, label);
         let (drain_sender, drain) = mpsc::channel(4);
         Self {
             context: context.clone(),
-            locks: locks.clone(),
             config,
-            claim,
             machine,
-            requests: FuturesUnordered::new(),
-            turn: None,
+            requests,
             elected: Some(elected),
             withdraw,
             gone: CancellationToken::new(),
@@ -245,7 +229,7 @@ impl Driver {
         self.dispatch(Event::Tick);
         while !self.done {
             match self.wake(withdrawn, stopped, draining).await {
-                Woken::Reply(reply) => self.replied(reply),
+                Woken::Answer(Answered::Reply(reply)) => self.replied(reply),
                 Woken::Deadline => self.tick(),
                 Woken::WorkStopped => {
                     stopped = true;
@@ -260,13 +244,9 @@ impl Driver {
                     draining |= self.context.draining.is_cancelled();
                     self.drain(next);
                 }
-                Woken::Turn(hint) => {
-                    self.turn = None;
-                    // Without a hint, the machine asks again by its own timer.
-                    if hint.is_ok() {
-                        self.dispatch(Event::Turn);
-                    }
-                }
+                // Without a hint, the machine asks again by its own timer.
+                Woken::Answer(Answered::Hint(Err(_))) => {}
+                Woken::Answer(Answered::Hint(Ok(()))) => self.dispatch(Event::Turn),
                 Woken::Stop => self.abandon(),
             }
         }
@@ -275,24 +255,17 @@ impl Driver {
     /// Biased, in order of importance: an answer in hand may renew our trust, and a deadline is a
     /// safety promise that a flood of wishes must not delay.
     async fn wake(&mut self, withdrawn: bool, stopped: bool, draining: bool) -> Woken {
-        let turn = async {
-            match &mut self.turn {
-                Some(turn) => turn.await,
-                None => std::future::pending().await,
-            }
-        };
         let deadline = self.machine.deadline();
         let look_every = self.config.trust.look_every();
         tokio::select! {
             biased;
             () = self.context.stopping.cancelled() => Woken::Stop,
-            Some(reply) = self.requests.next() => Woken::Reply(reply),
+            answer = self.requests.next() => Woken::Answer(answer),
             () = sleep_until(&*self.context.clock, deadline, look_every) => Woken::Deadline,
             () = self.gone.cancelled(), if !stopped => Woken::WorkStopped,
             () = self.withdraw.cancelled(), if !withdrawn && self.grip.is_none() => Woken::Withdraw,
             () = self.context.draining.cancelled(), if !draining => Woken::Drain(None),
             Some(wish) = self.drain.recv() => Woken::Drain(wish.next),
-            hint = turn => Woken::Turn(hint),
         }
     }
 
@@ -354,22 +327,21 @@ impl Driver {
                 floor,
                 deadline,
             } => {
-                self.claim.floor = floor;
-                self.acquire(request, deadline);
+                self.requests.acquire(request, floor, deadline);
             }
-            Action::WaitTurn => self.wait_turn(),
+            Action::WaitTurn => self.requests.wait_turn(),
             Action::Renew {
                 request,
                 token,
                 deadline,
-            } => self.renew(request, token, deadline),
+            } => self.requests.renew(request, token, deadline),
             Action::Release {
                 request,
                 token,
                 next,
                 deadline,
             } => {
-                self.release(request, token, next, deadline);
+                self.requests.release(request, token, next, deadline);
             }
             Action::Elected { token, until } => self.lead(token, until),
             Action::Trust { until } => {
@@ -390,82 +362,6 @@ impl Driver {
             }
             Action::Finish(outcome) => self.finish(outcome),
         }
-    }
-
-    fn acquire(&mut self, request: u64, deadline: Moment) {
-        let (locks, claim) = (self.locks.clone(), self.claim.clone());
-        self.request(request, deadline, async move {
-            locks.acquire(&claim).await.map(|answer| match answer {
-                Acquisition::Granted(token) => Event::Granted { request, token },
-                Acquisition::HeldBy(holder) => Event::Held { request, holder },
-            })
-        });
-    }
-
-    /// A wait that runs goes on: it has a place in the queue.
-    fn wait_turn(&mut self) {
-        if self.turn.is_none() {
-            let (locks, claim) = (self.locks.clone(), self.claim.clone());
-            self.turn = Some(Box::pin(async move { locks.wait_turn(&claim).await }));
-        }
-    }
-
-    fn renew(&mut self, request: u64, token: FencingToken, deadline: Moment) {
-        let (locks, claim) = (self.locks.clone(), self.claim.clone());
-        let (clock, label) = (self.context.clock.clone(), self.config.label.clone());
-        self.request(request, deadline, async move {
-            let asked = clock.now();
-            let answer = locks.renew(&claim, token).await;
-            let seconds = clock.now().since(asked).as_secs_f64();
-            telemetry::observe(telemetry::RENEW_SECONDS, seconds, &[("key", &label)]);
-            answer.map(|answer| match answer {
-                Renewal::Renewed => Event::Renewed { request },
-                Renewal::Lost => Event::Gone { request },
-            })
-        });
-    }
-
-    fn release(
-        &mut self,
-        request: u64,
-        token: FencingToken,
-        next: Option<MemberId>,
-        deadline: Moment,
-    ) {
-        let (locks, claim) = (self.locks.clone(), self.claim.clone());
-        self.request(request, deadline, async move {
-            // Released or not held any more: either way nothing of ours is left.
-            locks
-                .release(&claim, token, next.as_ref())
-                .await
-                .map(|_| Event::Released { request })
-        });
-    }
-
-    /// Sends a request; without an answer by the deadline its outcome is unknown.
-    fn request(
-        &mut self,
-        request: u64,
-        deadline: Moment,
-        call: impl Future<Output = Result<Event, LockError>> + Send + 'static,
-    ) {
-        let (clock, look_every) = (self.context.clock.clone(), self.config.trust.look_every());
-        self.requests.push(Box::pin(async move {
-            tokio::select! {
-                biased;
-                answer = call => match answer {
-                    Ok(event) => Reply { event, error: None },
-                    Err(error) => {
-                        let kind = error.kind();
-                        Reply { event: Event::Failed { request, kind }, error: Some(error) }
-                    }
-                },
-                () = sleep_until(&*clock, Some(deadline), look_every) => {
-                    let kind = ErrorKind::Indeterminate;
-                    Reply { event: Event::Failed { request, kind }, error: None }
-                }
-            }
-        }));
     }
 
     /// Logs and counts an answer, and keeps an error for who waits.
@@ -533,14 +429,14 @@ impl Driver {
                 key.clone(),
                 self.context.me.clone(),
                 token,
-                self.locks.store(),
+                self.requests.store(),
             ),
             clock: self.context.clock.clone(),
             look_every: trust.look_every(),
             stall_limit: *stall_limit,
             until,
         });
-        self.turn = None;
+        self.requests.stop_waiting();
         self.work = Some(
             self.context
                 .work
