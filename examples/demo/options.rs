@@ -1,0 +1,162 @@
+//! What the command line may say.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+
+/// The input that comes with the demo.
+pub(crate) const DEFAULT_INPUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/commits.csv");
+
+/// The most nodes: each is a whole member with its own heartbeat, all on one thread.
+const MAX_NODES: u16 = 100;
+
+/// The most shards: each is a task, and all run on one thread. The library takes 65,535.
+const MAX_SHARDS: u16 = 4_096;
+
+/// The fastest pace that is told from `max`.
+const MAX_SPEED: f64 = 10_000.0;
+
+/// A fleet shares real work through joins, leaves, crashes, pauses and cuts, and the result is
+/// compared with that of a single process.
+///
+/// Time is virtual: a run takes about four minutes of it, at the pace of --speed. The same seed
+/// gives the same run. Exit code 0: the result is equal; 1: it is not; 2: bad flags or input.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "demo", version)]
+pub(crate) struct Options {
+    /// How many nodes begin, 1 to 100
+    #[arg(long, value_name = "N", default_value = "5", value_parser = nodes)]
+    pub(crate) nodes: NonZeroU16,
+    /// How many shards they share, 1 to 4096
+    #[arg(long, value_name = "N", default_value = "32", value_parser = shards)]
+    pub(crate) shards: NonZeroU16,
+    /// What decides when and whom faults hit
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The commits to fold; without it, those that come with the demo
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_INPUT, hide_default_value = true)]
+    pub(crate) input: PathBuf,
+    /// Virtual seconds per real second, or `max`; without it, 10 on a terminal, else `max`
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) speed: Option<Speed>,
+    /// Let nothing go wrong, and nobody come or go
+    #[arg(long)]
+    pub(crate) no_faults: bool,
+    /// Print lines, also on a terminal
+    #[arg(long)]
+    pub(crate) plain: bool,
+}
+
+/// How fast virtual time runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Speed {
+    /// So many virtual seconds per real second.
+    Times(f64),
+    /// As fast as the machine can.
+    Max,
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Times(times) => write!(f, "×{times}"),
+            Self::Max => f.write_str("max"),
+        }
+    }
+}
+
+/// A value that a flag does not take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadOption {
+    #[error("allowed is a whole number from 1 to {most}")]
+    Count { most: u16 },
+    #[error(
+        "allowed is a number above 0, at most {MAX_SPEED}, or `max` for as fast as the machine can"
+    )]
+    Speed,
+}
+
+impl FromStr for Speed {
+    type Err = BadOption;
+
+    fn from_str(text: &str) -> Result<Self, BadOption> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        match text.parse() {
+            Ok(times) if times > 0.0 && times <= MAX_SPEED => Ok(Self::Times(times)),
+            Ok(_) | Err(_) => Err(BadOption::Speed),
+        }
+    }
+}
+
+fn nodes(text: &str) -> Result<NonZeroU16, BadOption> {
+    count(text, MAX_NODES)
+}
+
+fn shards(text: &str) -> Result<NonZeroU16, BadOption> {
+    count(text, MAX_SHARDS)
+}
+
+fn count(text: &str, most: u16) -> Result<NonZeroU16, BadOption> {
+    match text.parse::<NonZeroU16>() {
+        Ok(number) if number.get() <= most => Ok(number),
+        Ok(_) | Err(_) => Err(BadOption::Count { most }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Options, String> {
+        let words = std::iter::once("demo").chain(flags.iter().copied());
+        Options::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn five_nodes_share_32_shards_unless_told_otherwise() {
+        let options = parse(&[]).unwrap();
+        assert_eq!((options.nodes.get(), options.shards.get()), (5, 32));
+        assert_eq!(options.speed, None);
+    }
+
+    #[test]
+    fn a_speed_is_a_positive_number_or_max() {
+        let speed = |text| parse(&["--speed", text]).map(|options| options.speed);
+        assert_eq!(speed("2.5"), Ok(Some(Speed::Times(2.5))));
+        assert_eq!(speed("max"), Ok(Some(Speed::Max)));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_flag_and_what_is_allowed() {
+        for (flags, said) in [
+            (["--nodes", "0"], "allowed is a whole number from 1 to 100"),
+            (
+                ["--nodes", "101"],
+                "allowed is a whole number from 1 to 100",
+            ),
+            (
+                ["--shards", "0"],
+                "allowed is a whole number from 1 to 4096",
+            ),
+            (
+                ["--shards", "4097"],
+                "allowed is a whole number from 1 to 4096",
+            ),
+            (["--speed", "0"], "allowed is a number above 0"),
+            (["--speed", "-1"], "allowed is a number above 0"),
+            (["--speed", "NaN"], "allowed is a number above 0"),
+            (["--speed", "inf"], "allowed is a number above 0"),
+            (["--seed", "x"], "invalid digit"),
+        ] {
+            let error = parse(&flags).unwrap_err();
+            assert!(error.contains(said), "{error}");
+            let given = format!("invalid value '{}' for '{}", flags[1], flags[0]);
+            assert!(error.contains(&given), "{error}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The verdict: what the fleet computed and how, against a single process.
+
+use std::fmt;
+
+use crate::faults::Fault;
+use crate::ledger::Ledger;
+use crate::state::thousands;
+use crate::world::Record;
+
+/// What is found out at the end.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    /// One line for each thing that was compared or counted.
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone)]
+struct Finding {
+    /// `None`: a figure, that may be what it will.
+    right: Option<bool>,
+    text: String,
+}
+
+/// Everything that a verdict rests on.
+pub(crate) struct Evidence<'a> {
+    pub(crate) record: &'a Record,
+    /// What a single process computed, and what the store holds.
+    pub(crate) expected: &'a [Ledger],
+    pub(crate) found: &'a [Ledger],
+    /// Whether the schedule of faults was played.
+    pub(crate) faults: bool,
+}
+
+impl Verdict {
+    pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
+        let mut findings = vec![
+            totals(evidence),
+            order(evidence),
+            overlaps(evidence),
+            late_writes(evidence),
+        ];
+        if evidence.faults {
+            findings.push(faults(evidence));
+        }
+        findings.extend(figures(evidence));
+        findings.extend(violations(evidence));
+        Self { findings }
+    }
+
+    /// Whether every promise was kept.
+    pub(crate) fn is_equal(&self) -> bool {
+        self.findings.iter().all(|finding| finding.right != Some(false))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Finding { right, text } in &self.findings {
+            let mark = match right {
+                Some(true) => "ok  ",
+                Some(false) => "FAIL",
+                None => "    ",
+            };
+            writeln!(f, "{mark} {text}")?;
+        }
+        let word = if self.is_equal() { "equal" } else { "NOT EQUAL" };
+        writeln!(f, "verdict: {word}")
+    }
+}
+
+fn checked(right: bool, text: String) -> Finding {
+    let right = Some(right);
+    Finding { right, text }
+}
+
+fn totals(evidence: &Evidence<'_>) -> Finding {
+    let Evidence {
+        expected, found, ..
+    } = evidence;
+    let sums = |ledgers: &[Ledger]| {
+        let authors = ledgers.iter().flat_map(|ledger| ledger.authors.values());
+        let (mut commits, mut lines) = (0, 0);
+        for totals in authors {
+            commits += totals.commits;
+            lines += totals.insertions + totals.deletions;
+        }
+        (commits, lines)
+    };
+    let same = |(a, b): &(&Ledger, &Ledger)| a.authors == b.authors;
+    let equal = expected.len() == found.len() && expected.iter().zip(*found).all(|p| same(&p));
+    let authors: usize = expected.iter().map(|ledger| ledger.authors.len()).sum();
+    let ((commits, lines), (found_commits, found_lines)) = (sums(expected), sums(found));
+    let text = if equal {
+        format!("totals of {authors} authors are those of a single process: {commits} commits, {lines} lines")
+    } else {
+        format!(
+            "totals differ: a single process has {commits} commits and {lines} lines, the fleet \
+             {found_commits} and {found_lines}"
+        )
+    };
+    checked(equal, text)
+}
+
+fn order(evidence: &Evidence<'_>) -> Finding {
+    let pairs = || evidence.expected.iter().zip(evidence.found);
+    let right = |(a, b): &(&Ledger, &Ledger)| a.folded == b.folded && a.chain == b.chain;
+    let wrong = pairs().filter(|pair| !right(pair)).count();
+    let events: usize = evidence.found.iter().map(|ledger| ledger.folded).sum();
+    let folded = evidence.record.witness.figures().folded;
+    let again = folded.saturating_sub(events);
+    let events = thousands(events);
+    let text = match wrong {
+        0 => format!(
+            "each of {events} events counts once and in order ({again} were folded again, their first time unsaved)"
+        ),
+        wrong => format!("{wrong} shards have other events or another order ({events} in all)"),
+    };
+    checked(wrong == 0, text)
+}
+
+fn overlaps(evidence: &Evidence<'_>) -> Finding {
+    let overlaps = evidence.record.witness.figures().overlaps;
+    let text = format!("{overlaps} overlaps of ownership");
+    checked(overlaps == 0, text)
+}
+
+/// Without faults there are none; with them, some must have been tried.
+fn late_writes(evidence: &Evidence<'_>) -> Finding {
+    let refused = evidence.record.witness.figures().refused;
+    let text = format!("{refused} late writes of stopped nodes were refused, none was accepted");
+    checked(refused > 0 || !evidence.faults, text)
+}
+
+/// Each kind of fault must have hit, and all but joins must have hit somebody who owned shards.
+fn faults(evidence: &Evidence<'_>) -> Finding {
+    let mut right = true;
+    let words = Fault::ALL.map(|fault| {
+        let hits = evidence.record.faults.get(&fault).copied();
+        let hits = hits.unwrap_or_default();
+        right &= hits.times > 0 && (fault == Fault::Join || hits.at_work > 0);
+        let word = match fault {
+            Fault::Join => return format!("{} joins", hits.times),
+            Fault::Leave => "leaves",
+            Fault::Crash => "crashes",
+            Fault::Pause => "pauses",
+            Fault::Cut => "cuts",
+        };
+        format!("{} {word}", hits.at_work)
+    });
+    checked(right, format!("nodes at work were hit: {}", words.join(", ")))
+}
+
+fn figures(evidence: &Evidence<'_>) -> [Finding; 3] {
+    let Evidence { record, .. } = evidence;
+    let seen = record.witness.figures();
+    let figure = |text| Finding { right: None, text };
+    [
+        figure(format!(
+            "{} hand-offs, {} of them by a drain; no shard was unowned for more than {:.1} s",
+            seen.hand_offs,
+            seen.drained,
+            seen.longest_unowned.as_secs_f64()
+        )),
+        figure(format!(
+            "{} shards were moved, the least possible is {}",
+            record.moves.moved(),
+            record.moves.least()
+        )),
+        figure(format!(
+            "{} terms of planners, the last one {}",
+            record.terms,
+            record
+                .planner
+                .as_ref()
+                .map_or("nobody's", |(name, _)| name.as_str())
+        )),
+    ]
+}
+
+/// The first broken promises in words: enough to see what happened.
+fn violations(evidence: &Evidence<'_>) -> Vec<Finding> {
+    const SHOWN: usize = 20;
+    let violations = evidence.record.witness.violations();
+    let mut findings: Vec<Finding> = violations
+        .iter()
+        .take(SHOWN)
+        .map(|text| checked(false, text.clone()))
+        .collect();
+    if violations.len() > SHOWN {
+        let rest = violations.len() - SHOWN;
+        findings.push(checked(false, format!("and {rest} more")));
+    }
+    findings
+}

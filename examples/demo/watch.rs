@@ -1,0 +1,153 @@
+//! Watches the store from outside: who plans, and how shards are assigned; and tries the late
+//! writes of members that were stopped.
+
+use std::time::Duration;
+
+use coordinator_node::core::{
+    Backend, Checkpoint, Document, FencingToken, Group, Key, Keyspace, NUMBER_LIMIT, Position,
+    Save, ShardId, Slot,
+};
+use tokio::time::sleep;
+
+use crate::fleet::{GROUP, KEYSPACE};
+use crate::ledger::Ledger;
+use crate::state::Tone;
+use crate::witness::Letter;
+use crate::world::World;
+
+/// How often it looks. A plan takes longer to be acted on than this.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// An observer with a line of its own to the store, on which nothing ever goes wrong.
+pub(crate) struct Watch {
+    world: World,
+    backend: Backend,
+    group: Group,
+    keyspace: Keyspace,
+}
+
+impl Watch {
+    pub(crate) fn new(world: World, backend: Backend) -> Self {
+        Self {
+            world,
+            backend,
+            group: GROUP.into(),
+            keyspace: KEYSPACE.into(),
+        }
+    }
+
+    /// Looks for ever.
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        loop {
+            self.see_document().await?;
+            self.see_planner().await?;
+            self.send_letters().await?;
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn see_document(&self) -> anyhow::Result<()> {
+        let Some(store) = &self.backend.assignments else {
+            return Ok(());
+        };
+        let Some(stored) = store.load(&self.group, &self.keyspace).await? else {
+            return Ok(());
+        };
+        if stored.epoch.get() == self.world.record().epoch {
+            return Ok(());
+        }
+        let document = Document::decode(stored.epoch, &stored.document)?;
+        let mut record = self.world.record();
+        record.epoch = stored.epoch.get();
+        let before = record.moves.moved();
+        record.moves.see(&document);
+        let moved = record.moves.moved() - before;
+        let draining = |slot: &Slot| matches!(slot, Slot::Revoking { .. });
+        record.draining = document.slots.iter().map(draining).collect();
+        drop(record);
+        if moved > 0 {
+            let epoch = stored.epoch;
+            self.world
+                .tell(Tone::Plain, format!("plan {epoch}: {moved} shards move"));
+        }
+        Ok(())
+    }
+
+    async fn see_planner(&self) -> anyhow::Result<()> {
+        let Some(locks) = &self.backend.locks else {
+            return Ok(());
+        };
+        let key = Key::scoped(&self.group, "planner", KEYSPACE);
+        let holder = locks.holder(&key).await?;
+        let planner = holder.map(|holder| (holder.owner.to_string(), holder.token.get()));
+        let mut record = self.world.record();
+        if record.planner == planner {
+            return Ok(());
+        }
+        record.planner.clone_from(&planner);
+        let Some((name, _)) = planner else {
+            return Ok(());
+        };
+        record.terms += 1;
+        drop(record);
+        self.world.tell(Tone::Plain, format!("{name} plans now"));
+        Ok(())
+    }
+
+    /// A stopped member may have sent a write that the network delivers only now. It carries a
+    /// token that was right once, and would wipe out what has been folded since.
+    async fn send_letters(&self) -> anyhow::Result<()> {
+        let letters = self.world.record().witness.letters();
+        for letter in letters {
+            let refused = self.send(&letter).await?;
+            self.world.record().witness.letter_answered(&letter, refused);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, letter: &Letter) -> anyhow::Result<bool> {
+        let Some(store) = &self.backend.checkpoints else {
+            return Ok(false);
+        };
+        let late = Checkpoint::new(
+            self.group.clone(),
+            self.keyspace.clone(),
+            shard_id(letter.shard)?,
+            letter.token,
+            Position::new(Ledger::new().to_string()),
+        );
+        // Numbered higher than any save: so that it is the token that stops it.
+        let answer = store.save(&late.number(NUMBER_LIMIT - 1)).await?;
+        Ok(matches!(answer, Save::Fenced { by: Some(by) } if by > letter.token))
+    }
+
+    /// What the store holds in the end, shard by shard.
+    pub(crate) async fn ledgers(&self, shards: usize) -> anyhow::Result<Vec<Ledger>> {
+        let mut ledgers = Vec::with_capacity(shards);
+        for shard in 0..shards {
+            ledgers.push(self.ledger(shard_id(shard)?).await?);
+        }
+        Ok(ledgers)
+    }
+
+    async fn ledger(&self, shard: ShardId) -> anyhow::Result<Ledger> {
+        use coordinator_node::core::Load;
+        let Some(store) = &self.backend.checkpoints else {
+            return Ok(Ledger::new());
+        };
+        // The last claim of all: nobody can write after it.
+        let token = FencingToken::new(NUMBER_LIMIT - 1);
+        match store
+            .load(&self.group, &self.keyspace, shard, token)
+            .await?
+        {
+            Load::Loaded(None) => Ok(Ledger::new()),
+            Load::Loaded(Some(position)) => Ok(position.as_str().parse()?),
+            Load::Fenced { by } => anyhow::bail!("shard {shard} is fenced by {by}"),
+        }
+    }
+}
+
+fn shard_id(shard: usize) -> anyhow::Result<ShardId> {
+    Ok(ShardId::new(u16::try_from(shard)?))
+}

@@ -1,0 +1,99 @@
+//! The work: what a user of the library writes. Everything else here watches it or disturbs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_node::{OwnedShard, WorkResult};
+use tokio::time::sleep;
+
+use crate::ledger::Ledger;
+use crate::witness::TenureId;
+use crate::world::World;
+
+/// How long it takes to fold one event: so that crashes and revocations come in mid-work.
+const EFFORT: Duration = Duration::from_millis(8);
+
+/// Folds one shard's events in order, for as long as the shard is this node's.
+///
+/// Totals and position are one checkpoint, and the store refuses it from an old owner: so each
+/// event counts exactly once, whatever happens to the nodes.
+pub(crate) async fn fold(shard: OwnedShard, world: World, node: Arc<str>) -> WorkResult {
+    let tenure = Tenure::begin(&shard, &world, &node)?;
+    let index = usize::from(shard.id().get());
+    let mut ledger = shard.load().await?.unwrap_or_else(Ledger::new);
+    tenure.claimed(&ledger);
+    let source = world.source();
+    while let Some(batch) = shard
+        .until_drain(source.next_batch(index, ledger.folded))
+        .await
+    {
+        for timed in batch {
+            sleep(EFFORT).await;
+            ledger.fold(&timed.event);
+            tenure.folded();
+        }
+        shard.save(&ledger).await?;
+        tenure.saved(&ledger);
+    }
+    tenure.drained();
+    Ok(())
+}
+
+/// Tells the witness of a tenure, its end included, however it comes.
+struct Tenure<'a> {
+    world: &'a World,
+    node: &'a str,
+    id: TenureId,
+}
+
+impl<'a> Tenure<'a> {
+    fn begin(
+        shard: &OwnedShard,
+        world: &'a World,
+        node: &'a str,
+    ) -> Result<Self, coordinator_node::core::Lost> {
+        let view = shard.view();
+        let token = shard.token()?;
+        let index = usize::from(shard.id().get());
+        let trusted = move || view.token().is_ok();
+        let now = world.now();
+        let id = world
+            .record()
+            .witness
+            .begins(now, index, node, token, trusted);
+        Ok(Self { world, node, id })
+    }
+
+    fn claimed(&self, ledger: &Ledger) {
+        self.world.record().witness.claimed(self.id, ledger.folded);
+    }
+
+    fn folded(&self) {
+        self.world.record().witness.folded(self.id);
+    }
+
+    fn saved(&self, ledger: &Ledger) {
+        let mut record = self.world.record();
+        let before = record.witness.saved_total();
+        record.witness.saved(self.id, ledger.folded);
+        let added = record.witness.saved_total() - before;
+        if let Some(node) = record.nodes.iter_mut().find(|node| node.name == self.node) {
+            node.saved += added;
+        }
+    }
+
+    fn drained(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, drained: bool) {
+        let now = self.world.now();
+        self.world.record().witness.ended(now, self.id, drained);
+    }
+}
+
+impl Drop for Tenure<'_> {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
