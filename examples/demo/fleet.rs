@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coordinator_memory::{Link, MemoryStore};
 use coordinator_node::{Node, RunError, ShardConfig};
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::state::{Phase, Tone};
@@ -37,7 +37,7 @@ pub(crate) struct Fleet {
 /// One node that runs.
 struct Running {
     /// Tells it to leave.
-    leave: oneshot::Sender<()>,
+    leave: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -64,14 +64,14 @@ impl Fleet {
     /// Starts a node, again or for the first time.
     pub(crate) fn start(&mut self, name: &str) {
         self.world.enters(name, Phase::Joining);
-        let (leave, left) = oneshot::channel();
+        let leave = Arc::new(Notify::new());
         let serve = Serve {
             world: self.world.clone(),
             store: self.store.clone(),
             shards: self.shards,
             name: name.into(),
         };
-        let task = tokio::spawn(serve.run(left));
+        let task = tokio::spawn(serve.run(leave.clone()));
         self.running
             .insert(name.to_owned(), Running { leave, task });
     }
@@ -79,8 +79,7 @@ impl Fleet {
     /// Tells a node to finish and leave. It does so in its own time.
     pub(crate) fn leave(&mut self, name: &str) {
         if let Some(running) = self.running.remove(name) {
-            // An error: it has ended by itself, and has told so.
-            drop(running.leave.send(()));
+            running.leave.notify_one();
             self.leaving.push(running.task);
         }
     }
@@ -119,7 +118,7 @@ struct Serve {
 }
 
 impl Serve {
-    async fn run(self, leave: oneshot::Receiver<()>) {
+    async fn run(self, leave: Arc<Notify>) {
         let Self { world, name, .. } = &self;
         match self.serve(leave).await {
             Ok(()) => {
@@ -130,16 +129,13 @@ impl Serve {
         }
     }
 
-    async fn serve(&self, leave: oneshot::Receiver<()>) -> anyhow::Result<()> {
+    async fn serve(&self, leave: Arc<Notify>) -> anyhow::Result<()> {
         let node = Node::builder(GROUP)
             .member(&*self.name)
             .backend(self.store.connect(&*self.name))
             .ttl(TTL)
             .drain_timeout(DRAIN)
-            .shutdown_on(async {
-                // An error means that the fleet is gone: reason enough to leave.
-                drop(leave.await);
-            })
+            .shutdown_on(async move { leave.notified().await })
             .start()
             .await?;
         self.world.enters(&self.name, Phase::Live);
