@@ -28,7 +28,7 @@ fn price(cents: u64) -> Json<PriceChanged> {
 async fn next(
     prices: &mut Subscription<Json<PriceChanged>>,
 ) -> anyhow::Result<Incoming<Json<PriceChanged>>> {
-    let next = timeout(Duration::from_secs(60), prices.next()).await?;
+    let next = timeout(Duration::from_mins(1), prices.next()).await?;
     next.ok_or_else(|| anyhow::anyhow!("the node runs"))
 }
 

@@ -51,9 +51,14 @@ async fn main() -> anyhow::Result<()> {
     let first = observer.current().map(|term| term.leader);
     println!("c sees that {first:?} leads");
 
-    let leader = nodes.iter().position(|node| Some(node.id()) == first.as_ref());
+    let leader = nodes
+        .iter()
+        .position(|node| Some(node.id()) == first.as_ref());
     let leader = leader.ok_or_else(|| anyhow::anyhow!("somebody leads after three seconds"))?;
-    println!("{} shuts down: it finishes, resigns, leaves", nodes[leader].id());
+    println!(
+        "{} shuts down: it finishes, resigns, leaves",
+        nodes[leader].id()
+    );
     let asked = Instant::now();
     nodes.remove(leader).shutdown().await?;
     sleep(Duration::from_secs(2)).await;

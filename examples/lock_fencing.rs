@@ -51,7 +51,10 @@ async fn main() -> anyhow::Result<()> {
     account
         .write(250, successor.token()?)
         .map_err(anyhow::Error::msg)?;
-    println!("b holds the lock with token {}, and writes 250", successor.token()?);
+    println!(
+        "b holds the lock with token {}, and writes 250",
+        successor.token()?
+    );
 
     store.link("a").resume();
     sleep(Duration::from_secs(1)).await;

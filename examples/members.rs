@@ -20,7 +20,7 @@ fn names(members: &Members) -> Vec<String> {
 /// Waits until the members are these: by their changes, not by asking again and again.
 async fn until(members: &Members, wanted: &[&str]) -> anyhow::Result<()> {
     let mut members = members.clone();
-    let seen = timeout(Duration::from_secs(60), async {
+    let seen = timeout(Duration::from_mins(1), async {
         while names(&members) != wanted {
             ensure!(members.changed().await, "the node runs");
         }
@@ -48,7 +48,10 @@ async fn main() -> anyhow::Result<()> {
     let (b, c) = (start("b").await?, start("c").await?);
     until(&members, &["a", "b", "c"]).await?;
     for member in members.current().live() {
-        println!("{} in {:?} has {:?}", member.id, member.profile.zone, member.profile.metadata);
+        println!(
+            "{} in {:?} has {:?}",
+            member.id, member.profile.zone, member.profile.metadata
+        );
     }
 
     println!("b leaves");
@@ -62,7 +65,10 @@ async fn main() -> anyhow::Result<()> {
     until(&members, &["a"]).await?;
     let noticed = died.elapsed();
     println!("noticed after {noticed:?}");
-    ensure!(noticed <= Duration::from_secs(10), "within its ttl and a heartbeat: {noticed:?}");
+    ensure!(
+        noticed <= Duration::from_secs(10),
+        "within its ttl and a heartbeat: {noticed:?}"
+    );
 
     println!("c is started again: the same name, a new incarnation");
     sleep(Duration::from_secs(1)).await;

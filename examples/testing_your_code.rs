@@ -46,12 +46,15 @@ async fn the_scheduler_moves_when_its_leader_is_cut_off() -> anyhow::Result<(Str
     let (a, b) = (start("a").await?, start("b").await?);
     let jobs = Jobs::default();
     let script = async {
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         let first = last(&jobs).context("one of them leads")?;
         store.link(first.as_str()).cut();
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         let second = last(&jobs).context("one of them has led")?;
-        ensure!(second != first, "a cut-off leader stops, and the other one takes over");
+        ensure!(
+            second != first,
+            "a cut-off leader stops, and the other one takes over"
+        );
         Ok((first, second))
     };
     tokio::select! {

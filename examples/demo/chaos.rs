@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::SeedableRng;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Aim, Fault, Planned};
@@ -135,7 +135,11 @@ impl Chaos {
             let works = |name: &&String| wanted(record.witness.at_work(name)) > 0;
             live.iter().filter(works).cloned().collect()
         };
-        (with(|hit| hit.unsaved), with(|hit| hit.shards), live.clone())
+        (
+            with(|hit| hit.unsaved),
+            with(|hit| hit.shards),
+            live.clone(),
+        )
     }
 
     fn hit(&mut self, fault: Fault, name: &str) -> Hit {

@@ -100,7 +100,9 @@ impl Fleet {
     /// Lets all nodes finish and leave, and waits until they have.
     pub(crate) async fn end(mut self) {
         let names: Vec<String> = self.running.keys().cloned().collect();
-        names.iter().for_each(|name| self.leave(name));
+        for name in &names {
+            self.leave(name);
+        }
         for task in self.leaving {
             if let Err(error) = task.await {
                 self.world.violated(format!("a node panicked: {error}"));

@@ -61,7 +61,9 @@ impl Ledger {
 pub(crate) fn reference(shards: &[Vec<Event>]) -> Vec<Ledger> {
     let fold_all = |events: &Vec<Event>| {
         let mut ledger = Ledger::new();
-        events.iter().for_each(|event| ledger.fold(event));
+        for event in events {
+            ledger.fold(event);
+        }
         ledger
     };
     shards.iter().map(fold_all).collect()

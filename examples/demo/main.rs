@@ -64,7 +64,9 @@ fn main() -> ExitCode {
 fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
     let run = Run::prepare(options)?;
     let live = io::stdout().is_terminal() && !options.plain;
-    let speed = options.speed.unwrap_or(if live { LIVE_SPEED } else { Speed::Max });
+    let speed = options
+        .speed
+        .unwrap_or(if live { LIVE_SPEED } else { Speed::Max });
     let screen = if live {
         Screen::live(speed)?
     } else {
@@ -84,9 +86,10 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
         }
         Ended::Judged(verdict) => {
             write!(out, "{verdict}")?;
-            match verdict.is_equal() {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::from(UNEQUAL),
+            if verdict.is_equal() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(UNEQUAL)
             }
         }
     })

@@ -27,7 +27,7 @@ use crate::world::World;
 const SPAN: Duration = Duration::from_secs(200);
 
 /// How long the fleet may then take to fold what is left, before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The time over which the rate of saved events is taken.
 const RATE_OVER: Duration = Duration::from_secs(4);
@@ -90,9 +90,8 @@ impl Run {
         };
         let mut playing = tokio::spawn(director.play());
         let mut camera = Camera::new(world.clone(), self.seed, speed);
-        let found = match watch(&mut playing, &mut screen, &mut camera).await? {
-            None => return Ok(Ended::Interrupted),
-            Some(found) => found,
+        let Some(found) = watch(&mut playing, &mut screen, &mut camera).await? else {
+            return Ok(Ended::Interrupted);
         };
         drop(screen);
         Ok(Ended::Judged(Verdict::of(&Evidence {

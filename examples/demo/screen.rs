@@ -7,7 +7,7 @@ use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifier
 use ratatui::DefaultTerminal;
 
 use crate::options::Speed;
-use crate::state::{State, fraction, thousands};
+use crate::state::{State, thousands};
 use crate::view;
 
 /// Frames per real second.
@@ -68,7 +68,10 @@ impl Screen {
     /// Shows the state, and blocks until its moment has come in real time too. Nothing else is to
     /// be done meanwhile: in virtual time no moment passes.
     pub(crate) fn show(&mut self, state: &State) -> io::Result<Wish> {
-        let wait = self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait(state.now));
+        let wait = self
+            .pace
+            .as_ref()
+            .map_or(Duration::ZERO, |pace| pace.wait(state.now));
         match &mut self.surface {
             Surface::Live(terminal) => {
                 terminal.draw(|frame| view::draw(frame, state))?;
@@ -151,11 +154,10 @@ impl Lines {
             writeln!(out, "{:>7.2} {}", line.at.as_secs_f64(), line.text)?;
         }
         self.log = state.log.len();
-        let done = |tenths: usize| fraction(state.saved, state.total) * 10.0 >= tenths as f64;
-        if done(self.tenths + 1) {
-            while done(self.tenths + 1) && self.tenths < 10 {
-                self.tenths += 1;
-            }
+        // Ten lines in all: one whenever another tenth is saved.
+        let tenths = state.saved * 10 / state.total.max(1);
+        if tenths > self.tenths {
+            self.tenths = tenths;
             writeln!(
                 out,
                 "{:>7.2} {} of {} events are saved",

@@ -49,7 +49,9 @@ impl Verdict {
 
     /// Whether every promise was kept.
     pub(crate) fn is_equal(&self) -> bool {
-        self.findings.iter().all(|finding| finding.right != Some(false))
+        self.findings
+            .iter()
+            .all(|finding| finding.right != Some(false))
     }
 }
 
@@ -63,7 +65,11 @@ impl fmt::Display for Verdict {
             };
             writeln!(f, "{mark} {text}")?;
         }
-        let word = if self.is_equal() { "equal" } else { "NOT EQUAL" };
+        let word = if self.is_equal() {
+            "equal"
+        } else {
+            "NOT EQUAL"
+        };
         writeln!(f, "verdict: {word}")
     }
 }
@@ -91,7 +97,9 @@ fn totals(evidence: &Evidence<'_>) -> Finding {
     let authors: usize = expected.iter().map(|ledger| ledger.authors.len()).sum();
     let ((commits, lines), (found_commits, found_lines)) = (sums(expected), sums(found));
     let text = if equal {
-        format!("totals of {authors} authors are those of a single process: {commits} commits, {lines} lines")
+        format!(
+            "totals of {authors} authors are those of a single process: {commits} commits, {lines} lines"
+        )
     } else {
         format!(
             "totals differ: a single process has {commits} commits and {lines} lines, the fleet \
@@ -147,7 +155,10 @@ fn faults(evidence: &Evidence<'_>) -> Finding {
         };
         format!("{} {word}", hits.at_work)
     });
-    checked(right, format!("nodes at work were hit: {}", words.join(", ")))
+    checked(
+        right,
+        format!("nodes at work were hit: {}", words.join(", ")),
+    )
 }
 
 fn figures(evidence: &Evidence<'_>) -> [Finding; 3] {

@@ -90,7 +90,11 @@ fn header(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let [title, progress, facts] = Layout::vertical([1, 1, 1].map(Constraint::Length)).areas(area);
     let left = Line::from(vec![
         " coordinator ".bold().black().on_cyan(),
-        Span::from(format!("  seed {}  speed {}", state.seed, state.speed)).dim(),
+        Span::from(format!(
+            "  seed {}  speed {}  q quits",
+            state.seed, state.speed
+        ))
+        .dim(),
     ]);
     let time = format!("{} / {} ", minutes(state.now), minutes(state.span));
     frame.render_widget(left, title);
@@ -140,37 +144,40 @@ fn facts_line(state: &State) -> Line<'static> {
     ])
 }
 
-/// A bar for each shard, in as many columns as there is room for.
+/// A bar for each shard: in few columns of long bars, or in many where there are many shards.
 fn shard_bars(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    const WIDTH: u16 = 30;
+    /// What stands beside a bar, and the least room for it.
+    const BESIDE: usize = 20;
+    const LEAST: usize = 10;
     let block = panel(" shards ");
     let inner = block.inner(area);
     frame.render_widget(block, area);
-    let columns = usize::from((inner.width / WIDTH).max(1));
+    let (width, height) = (usize::from(inner.width), usize::from(inner.height));
+    let most = (width / (BESIDE + LEAST)).max(1);
+    let columns = state.shards.len().div_ceil(height.max(1)).clamp(1, most);
+    let room = (width / columns).saturating_sub(BESIDE);
     let rows = state.shards.len().div_ceil(columns);
-    let shown = rows.min(usize::from(inner.height));
-    let mut lines = Vec::with_capacity(shown);
-    for row in 0..shown {
+    let line = |row: usize| {
         let in_row = (0..columns).map(|column| column * rows + row);
-        let bars = in_row.filter(|shard| *shard < state.shards.len());
-        lines.push(Line::from_iter(bars.flat_map(|shard| bar(state, shard))));
-    }
+        let there = in_row.filter(|shard| *shard < state.shards.len());
+        there.flat_map(|shard| bar(state, shard, room)).collect()
+    };
+    let lines: Vec<Line<'_>> = (0..rows.min(height)).map(line).collect();
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-fn bar(state: &State, index: usize) -> [Span<'static>; 4] {
-    const ROOM: usize = 10;
+fn bar(state: &State, index: usize, room: usize) -> [Span<'static>; 4] {
     let shard = &state.shards[index];
-    let full = cells(shard.fraction(), ROOM);
+    let full = cells(shard.fraction(), room);
     let color = shard.owner.map_or(Color::DarkGray, map::color);
     let owner = shard.owner.map_or("-", |owner| &state.nodes[owner].name);
     let owner: String = owner.chars().take(8).collect();
     let percent = 100.0 * shard.fraction();
     [
-        Span::from(format!(" {index:>3} ")).dim(),
+        Span::from(format!("{index:>4} ")).dim(),
         Span::from("█".repeat(full)).fg(color),
-        Span::from("░".repeat(ROOM - full)).dark_gray(),
-        Span::from(format!(" {percent:>3.0}% {owner:<9}")),
+        Span::from("░".repeat(room - full)).dark_gray(),
+        Span::from(format!("{percent:>4.0}% {owner:<9}")),
     ]
 }
 

@@ -100,7 +100,10 @@ impl Watch {
         let letters = self.world.record().witness.letters();
         for letter in letters {
             let refused = self.send(&letter).await?;
-            self.world.record().witness.letter_answered(&letter, refused);
+            self.world
+                .record()
+                .witness
+                .letter_answered(&letter, refused);
         }
         Ok(())
     }

