@@ -11,8 +11,8 @@ use coordinator_memory::MemoryStore;
 use coordinator_node::{Node, RunError};
 use tokio::time::{Instant, sleep};
 
-/// Who ran the scheduler, term by term, and under which token.
-type Terms = Arc<Mutex<Vec<(String, u64)>>>;
+/// Who ran the scheduler, under which token, from when on: term by term.
+type Terms = Arc<Mutex<Vec<(String, u64, Instant)>>>;
 
 /// What each node runs. Only one of them is inside the closure at any time.
 async fn schedule(node: Node, terms: Terms) -> Result<(), RunError> {
@@ -22,7 +22,7 @@ async fn schedule(node: Node, terms: Terms) -> Result<(), RunError> {
         terms
             .lock()
             .map_err(|_| "poisoned")?
-            .push((node.id().to_string(), token));
+            .push((node.id().to_string(), token, Instant::now()));
         while term.tick(Duration::from_secs(1)).await {
             println!("{} runs the due jobs", node.id());
         }
@@ -67,7 +67,8 @@ async fn main() -> anyhow::Result<()> {
         ensure!(terms.len() == 2, "a second term began: {terms:?}");
         ensure!(terms[0].0 != terms[1].0, "another node leads: {terms:?}");
         ensure!(terms[0].1 < terms[1].1, "tokens rise: {terms:?}");
-        println!("handed over within {:?} to {}", asked.elapsed(), terms[1].0);
+        let (successor, _, since) = &terms[1];
+        println!("handed over to {successor} within {:?}", *since - asked);
     }
     for node in nodes {
         node.shutdown().await?;

@@ -12,9 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// The names of all live members.
 fn names(members: &Members) -> Vec<String> {
-    let current = members.current();
-    let live = current.live().map(|member| member.id.to_string());
-    live.collect()
+    let current = members.current().into_iter();
+    current.map(|member| member.id.to_string()).collect()
 }
 
 /// Waits until the members are these: by their changes, not by asking again and again.
@@ -47,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
 
     let (b, c) = (start("b").await?, start("c").await?);
     until(&members, &["a", "b", "c"]).await?;
-    for member in members.current().live() {
+    for member in members.current() {
         println!(
             "{} in {:?} has {:?}",
             member.id, member.profile.zone, member.profile.metadata

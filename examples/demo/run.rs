@@ -79,7 +79,7 @@ impl Run {
         let began = Instant::now();
         let source = Source::new(began, SPAN, self.events);
         let world = World::new(began, source, self.shards.get());
-        let store = MemoryStore::seeded(self.seed);
+        let store = MemoryStore::builder().seed(self.seed).build();
         let director = Director {
             world: world.clone(),
             store,
