@@ -3,4 +3,5 @@
 pub mod keeper;
 pub mod lease;
 pub mod membership;
+pub mod planner;
 pub mod stream;
