@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coordinator_core::{Group, Guarantees, MemberId};
 
 use crate::builder::{NodeBuilder, guarantees};
+use crate::bus::Bus;
 use crate::election::{Election, ElectionConfig};
 use crate::errors::ShutdownError;
 use crate::health::Health;
@@ -49,6 +50,11 @@ impl Node {
     /// A lock that the members of the group share: at most one of them holds it.
     pub fn lock(&self, config: impl Into<LockConfig>) -> Lock {
         Lock::new(&self.shared, config.into())
+    }
+
+    /// Messages to and from every member of the group.
+    pub fn bus(&self) -> Bus {
+        self.shared.bus()
     }
 
     /// The live members of the group, this one included.

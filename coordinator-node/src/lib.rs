@@ -1,6 +1,7 @@
 //! The runtime of Coordinator.
 
 mod builder;
+mod bus;
 mod clock;
 mod connect;
 mod context;
@@ -18,6 +19,9 @@ mod tasks;
 pub mod telemetry;
 
 pub use builder::NodeBuilder;
+#[cfg(feature = "json")]
+pub use bus::Json;
+pub use bus::{Bus, Incoming, Malformed, Message, PayloadTooLarge, Subscribe, Subscription};
 pub use connect::connect;
 pub use coordinator_core as core;
 pub use coordinator_core::{

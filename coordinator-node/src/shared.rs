@@ -10,6 +10,7 @@ use coordinator_core::trust::Trust;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+use crate::bus::{Bus, Hub};
 use crate::context::Context;
 use crate::errors::{ShutdownError, StartError};
 use crate::members::Membership;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
 pub(crate) struct Parts {
     pub(crate) context: Arc<Context>,
     pub(crate) membership: Membership,
+    bus: Option<Arc<Hub>>,
 }
 
 impl Deref for Shared {
@@ -45,6 +47,7 @@ impl Shared {
     pub(crate) async fn start(context: Arc<Context>, profile: Profile) -> Result<Self, StartError> {
         let membership = Membership::start(&context, profile).await?;
         let parts = Parts {
+            bus: Hub::start(&context).map(Arc::new),
             context,
             membership,
         };
@@ -80,6 +83,11 @@ impl Shared {
 }
 
 impl Parts {
+    /// The bus; where the backend has none, one that rejects everything.
+    pub(crate) fn bus(&self) -> Bus {
+        self.bus.as_ref().map_or_else(Bus::missing, |hub| hub.bus())
+    }
+
     /// Drain, then release and leave, then stop: each step is bounded.
     async fn end(&self) -> Result<(), ShutdownError> {
         let context = &self.context;
@@ -90,6 +98,9 @@ impl Parts {
             // Work may still run: nothing is released under it, nor is the group left.
             overran => overran,
         };
+        if let Some(bus) = &self.bus {
+            bus.close().await;
+        }
         context.stopping.cancel();
         match &outcome {
             Ok(()) => info!(group = %context.group, member = %context.me, "shut down"),

@@ -55,6 +55,12 @@ metrics! {
     HEARTBEATS = "coordinator_heartbeats_total", Counter, ["outcome"], "Heartbeats answered, by outcome.";
     MEMBERSHIPS_LOST = "coordinator_memberships_lost_total", Counter, ["cause"], "Lives of this member that ended, by cause.";
     MEMBERS = "coordinator_members", Gauge, [], "Live members of the group, as this node last heard.";
+    BUS_PUBLISHED = "coordinator_bus_published_total", Counter, ["outcome"], "Messages published, by outcome: sent or failed.";
+    BUS_DELIVERED = "coordinator_bus_delivered_total", Counter, [], "Messages and gaps queued for local subscribers.";
+    BUS_GAPS = "coordinator_bus_gaps_total", Counter, ["cause"], "Gaps found, by cause.";
+    BUS_MALFORMED = "coordinator_bus_malformed_total", Counter, [], "Frames and payloads that could not be read.";
+    BUS_PUBLISH_QUEUE = "coordinator_bus_publish_queue", Gauge, [], "Messages waiting to be published.";
+    BUS_PUBLISH_SECONDS = "coordinator_bus_publish_seconds", Histogram, [], "From the begin of a batch's sending to its end, in seconds.";
 }
 
 #[cfg(feature = "metrics")]

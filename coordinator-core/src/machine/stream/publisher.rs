@@ -142,6 +142,22 @@ impl Publisher {
         }
     }
 
+    /// Ends every stream. The last beacons of those that were published on lately: a process that
+    /// ends cannot be asked later.
+    #[must_use]
+    pub fn retire(&mut self, now: Moment) -> Vec<Frame> {
+        let streams = std::mem::take(&mut self.streams);
+        self.wakes.clear();
+        let mut last: Vec<_> = self.farewells.drain(..).map(|(_, frame)| frame).collect();
+        for (topic, stream) in streams {
+            self.next_number = self.next_number.max(stream.number + 1);
+            if stream.stage != Stage::Retire {
+                last.push(self.beacon(now, topic, stream));
+            }
+        }
+        last
+    }
+
     /// How many streams it keeps.
     pub fn streams(&self) -> usize {
         self.streams.len()
@@ -405,6 +421,22 @@ mod tests {
         publisher.remind(at(100), &unsent);
         assert_eq!(publisher.deadline(), Some(at(100)));
         assert_eq!(beacons(&mut publisher, at(100)), beacon("prices", 1, 1));
+    }
+
+    /// U3: nobody can ask a process that has ended.
+    #[test]
+    fn a_publisher_that_ends_tells_the_last_numbers_of_what_it_published_lately() {
+        let mut publisher = publisher();
+        let other = Topic::new("other");
+        publish(&mut publisher, at(0), &TOPIC);
+        assert_eq!(beacons(&mut publisher, at(500)).len(), 1);
+        assert_eq!(beacons(&mut publisher, at(5_000)).len(), 1);
+        publish(&mut publisher, at(5_001), &other);
+        let last = publisher.retire(at(5_002));
+        publisher.check();
+        assert_eq!(last.len(), 1);
+        assert_eq!((&last[0].topic, last[0].sequence), (&other, 1));
+        assert_eq!(publish(&mut publisher, at(5_003), &TOPIC), (2, 1));
     }
 
     /// U2: after an outcome that stays unknown, a beacon.
