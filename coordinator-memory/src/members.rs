@@ -315,9 +315,11 @@ impl Fleet {
         if let Some(record) = self.records.get_mut(&(join.id.clone(), incarnation)) {
             record.ttl = join.ttl;
             record.expires = record.expires.max(now + join.ttl);
-            let changed = record.profile != join.profile;
-            record.profile = join.profile.clone();
-            self.versions.grow(changed, false);
+            // A request that was held up tells nothing newer than the first heartbeat did.
+            if record.beat == 0 && record.profile != join.profile {
+                record.profile = join.profile.clone();
+                self.versions.grow(true, false);
+            }
         }
     }
 

@@ -100,6 +100,11 @@ impl State {
     pub(crate) fn acquire(&mut self, claim: &Claim) -> Result<Acquisition, Refusal> {
         let terms = self.terms();
         let before = self.kept.locks.holder(&claim.key, terms.now);
+        if before.is_none() && terms.quarantine.is_none() {
+            // Who stands in line is not passed by in the moment between an expiry and the look of
+            // the line's keeper.
+            self.turns.call(&claim.key, terms.now);
+        }
         let turn = self.turns.turn(&claim.key, terms.now);
         let answer = self.kept.locks.acquire(claim, turn, terms)?;
         // Asked for twice it is one grant, and so one event.

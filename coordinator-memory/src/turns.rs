@@ -156,6 +156,13 @@ impl Turns {
         }
     }
 
+    /// The lease is free: it is the first one's turn, unless somebody has it.
+    pub(crate) fn call(&mut self, key: &Key, now: Moment) {
+        if let Some(line) = self.lines.get_mut(key) {
+            line.call(now);
+        }
+    }
+
     /// One look of a line's keeper: wakes whoever's turn it is.
     pub(crate) fn attend(&mut self, key: &Key, held_until: Option<Moment>, now: Moment) -> Watch {
         let Some(line) = self.lines.get_mut(key) else {
