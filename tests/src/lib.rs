@@ -1,1 +1,6 @@
 //! Tests across crates, and of the documents.
+
+/// The programs of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
