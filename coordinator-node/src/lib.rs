@@ -12,6 +12,7 @@ mod health;
 mod lease;
 mod lock;
 mod members;
+mod shards;
 mod shared;
 #[cfg(feature = "signal")]
 pub mod signal;
@@ -39,3 +40,6 @@ pub use health::{Health, Standing};
 pub use lease::LeaseView;
 pub use lock::{Lock, LockConfig, LockGuard};
 pub use members::{BadMetadata, Members};
+pub use shards::{
+    DEFAULT_SHARDS, DenseShard, Handoff, OnError, OwnedShard, Router, ShardConfig, Shards,
+};

@@ -59,11 +59,20 @@ struct Desk {
     keepers: BTreeMap<Keyspace, KeeperDesk>,
     /// How many planners of this node want to hear of reports.
     planners: usize,
-    /// Whether somebody looks at the roster, so that silent deaths must be found out.
-    watched: bool,
-    urge: bool,
-    rejoin: bool,
-    leave: bool,
+    wishes: BTreeSet<Wish>,
+}
+
+/// What the driver is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    /// Somebody looks at the roster, so silent deaths must be found out. Stays.
+    Watch,
+    /// Send a heartbeat soon.
+    Urge,
+    /// End this life, and begin another (S12).
+    Rejoin,
+    /// Leave for good. Stays.
+    Leave,
 }
 
 /// What one keeper told.
@@ -143,14 +152,14 @@ impl Membership {
 
     /// Sends a heartbeat soon, for its news.
     pub(crate) fn urge(&self) {
-        self.tell(|desk| desk.urge = true);
+        self.tell(|desk| desk.wish(Wish::Urge));
     }
 
     /// While the guard lives, changes of reports are news, too.
     pub(crate) fn want_reports(&self) -> WantsReports {
         self.tell(|desk| {
             desk.planners += 1;
-            desk.urge = true;
+            desk.wish(Wish::Urge);
         });
         WantsReports(self.clone())
     }
@@ -191,7 +200,7 @@ impl Membership {
             let keeper = desk.keepers.entry(keyspace.clone()).or_default();
             keeper.life = Some(life);
             keeper.report = report;
-            desk.urge = true;
+            desk.wish(Wish::Urge);
         });
     }
 
@@ -213,7 +222,7 @@ impl Membership {
 
     /// The store forgot what a keeper acted upon: end this life, and begin another (S12).
     pub(crate) fn rejoin(&self) {
-        self.tell(|desk| desk.rejoin = true);
+        self.tell(|desk| desk.wish(Wish::Rejoin));
     }
 
     /// Leaves, all work having stopped. Whether the store confirmed it, before it would have let
@@ -222,7 +231,7 @@ impl Membership {
         if self.shared.context.backend.members.is_none() {
             return true;
         }
-        self.tell(|desk| desk.leave = true);
+        self.tell(|desk| desk.wish(Wish::Leave));
         let mut standing = self.standing();
         let left = standing.wait_for(|standing| standing.left);
         let context = &self.shared.context;
@@ -240,7 +249,7 @@ impl Membership {
             change(&mut desk.profile);
             if desk.profile != before {
                 desk.edition += 1;
-                desk.urge = true;
+                desk.wish(Wish::Urge);
             }
         });
     }
@@ -262,6 +271,10 @@ impl Shared {
 }
 
 impl Desk {
+    fn wish(&mut self, wish: Wish) {
+        self.wishes.insert(wish);
+    }
+
     /// What the keepers report of this life.
     fn report_of(&self, life: Incarnation) -> Report {
         let told = self.keepers.iter();

@@ -14,6 +14,7 @@ use crate::bus::{Bus, Hub};
 use crate::context::Context;
 use crate::errors::{ShutdownError, StartError};
 use crate::members::Membership;
+use crate::shards::Keyspaces;
 use crate::tasks::Ended;
 
 /// How long the node's own tasks may take once all work has ended: their last replies.
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) context: Arc<Context>,
     pub(crate) membership: Membership,
     bus: Option<Arc<Hub>>,
+    pub(crate) keyspaces: Keyspaces,
 }
 
 impl Deref for Shared {
@@ -46,10 +48,12 @@ impl Shared {
     /// Joins the group, and starts what runs for as long as the node does.
     pub(crate) async fn start(context: Arc<Context>, profile: Profile) -> Result<Self, StartError> {
         let membership = Membership::start(&context, profile).await?;
+        let keyspaces = Keyspaces::new(&context, &membership);
         let parts = Parts {
             bus: Hub::start(&context).map(Arc::new),
             context,
             membership,
+            keyspaces,
         };
         Ok(Self {
             parts,

@@ -61,6 +61,11 @@ metrics! {
     BUS_MALFORMED = "coordinator_bus_malformed_total", Counter, [], "Frames and payloads that could not be read.";
     BUS_PUBLISH_QUEUE = "coordinator_bus_publish_queue", Gauge, [], "Messages waiting to be published.";
     BUS_PUBLISH_SECONDS = "coordinator_bus_publish_seconds", Histogram, [], "From the begin of a batch's sending to its end, in seconds.";
+    SHARDS_OWNED = "coordinator_shards_owned", Gauge, ["keyspace"], "Shards that this node owns, those being drained not counted.";
+    HANDOFFS = "coordinator_handoffs_total", Counter, ["keyspace", "cause"], "Shards that this node gave back or lost, by cause.";
+    DRAIN_SECONDS = "coordinator_drain_seconds", Histogram, ["keyspace"], "From the request to end a shard's work until it was gone, in seconds.";
+    SHARD_RESTARTS = "coordinator_shard_restarts_total", Counter, ["keyspace"], "Shards' work started again after it failed or panicked.";
+    CHECKPOINTS = "coordinator_checkpoints_total", Counter, ["keyspace", "operation", "outcome"], "Checkpoints loaded and saved, and those refused.";
 }
 
 #[cfg(feature = "metrics")]

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, trace, warn};
 
 use super::roster::next_look;
-use super::{Shared, Standing};
+use super::{Shared, Standing, Wish};
 use crate::errors::StartError;
 use crate::tasks::sleep_until;
 use crate::telemetry;
@@ -167,14 +167,10 @@ impl Driver {
                 .as_ref()
                 .is_some_and(|memory| desk.all_verified(memory));
             let idle = desk.all_idle();
-            let urge = std::mem::take(&mut desk.urge);
-            (
-                urge,
-                std::mem::take(&mut desk.rejoin),
-                desk.leave,
-                idle,
-                verified,
-            )
+            let urge = desk.wishes.remove(&Wish::Urge);
+            let rejoin = desk.wishes.remove(&Wish::Rejoin);
+            let leave = desk.wishes.contains(&Wish::Leave);
+            (urge, rejoin, leave, idle, verified)
         };
         if verified && let Some(memory) = self.reading.take() {
             self.dispatch(Event::DocumentsRead(memory));
@@ -475,7 +471,7 @@ impl Driver {
             && started.send(Ok(())).is_err()
         {
             // Nobody waits for the start any more.
-            self.shared.desk().leave = true;
+            self.shared.desk().wish(Wish::Leave);
             self.shared.told.notify_one();
         }
     }
@@ -577,7 +573,7 @@ impl Driver {
 
     /// Looks only where somebody looks back, and never more often than heartbeats go.
     fn plan_look(&mut self) {
-        if !self.shared.desk().watched {
+        if !self.shared.desk().wishes.contains(&Wish::Watch) {
             self.look_at = None;
         } else if self.look_at.is_none() {
             let answered = self.shared.context.now();

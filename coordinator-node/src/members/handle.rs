@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use coordinator_core::{MAX_METADATA_BYTES, Member};
 use tokio::sync::watch;
 
-use super::Membership;
 use super::roster::Roster;
+use super::{Membership, Wish};
 
 /// More metadata than a store takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub struct Members {
 
 impl Members {
     pub(crate) fn new(membership: &Membership) -> Self {
-        membership.tell(|desk| desk.watched = true);
+        membership.tell(|desk| desk.wish(Wish::Watch));
         let mut roster = membership.shared.roster.subscribe();
         // What is there when the handle is made counts as change: `changed` shows it at once.
         roster.mark_changed();

@@ -61,9 +61,10 @@ mod tests {
     }
 
     fn snapshot(members: Vec<Member>) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        snapshot.members = members;
-        snapshot
+        Snapshot {
+            members,
+            ..Snapshot::default()
+        }
     }
 
     #[test]
