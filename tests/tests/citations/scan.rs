@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Conformance checks are listed as `name ["lock 3", "K1", "L2"] "what it shows";`.
+    /// Conformance checks are listed as `file::name ["lock 3", "K1", "L2"] "what it shows";`.
     fn check(&self, number: usize) -> Option<(&'a str, &'a str)> {
         if !self.path.starts_with("coordinator-conformance/src") {
             return None;
@@ -146,9 +146,11 @@ impl<'a> Reader<'a> {
         let line = self.lines[number].trim();
         let (name, rest) = line.split_once(" [\"")?;
         let (covers, _) = rest.split_once(']')?;
-        name.chars()
-            .all(|letter| letter.is_alphanumeric() || letter == '_')
-            .then_some((name, covers))
+        let name = name.rsplit("::").next().unwrap_or(name);
+        let is_name = name
+            .chars()
+            .all(|letter| letter.is_alphanumeric() || letter == '_');
+        is_name.then_some((name, covers))
     }
 
     /// Where a comment in this line stands.
@@ -259,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_check_cites_what_it_covers() {
-        let text = "        fenced [\"lock 3\", \"K1\"] \"an old token is refused\";\n";
+        let text = "        tokens::fenced [\"lock 3\", \"K1\"] \"an old token is refused\";\n";
         let expected = [("K1".to_owned(), Place::Check("fenced".to_owned()))];
         assert_eq!(found("coordinator-conformance/src/lock.rs", text), expected);
     }
