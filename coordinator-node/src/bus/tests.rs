@@ -882,7 +882,7 @@ async fn next_is_cancel_safe() {
     }
 }
 
-/// B12's other half, U10: from the oldest, then from a cursor; nothing is dropped for slowness.
+/// B12's other half, U10, U11: from the oldest, then from a cursor; nothing is dropped for slowness.
 #[tokio::test(start_paused = true)]
 async fn a_durable_subscription_replays_from_its_start_and_stops_reading_when_it_is_full() {
     let broker = Broker::with(Capabilities::new().durable());

@@ -24,8 +24,8 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "the memory backend carries payloads of every size inline: there is nothing to spill",
     ),
     (
-        "B12",
-        "the memory backend keeps no messages, so it has no retention and no janitor",
+        "B7",
+        "the memory backend carries payloads of every size inline: nothing could overtake them",
     ),
 ];
 

@@ -262,7 +262,7 @@ fn a_renewal_without_answer_is_asked_again_and_extends_nothing() {
     );
 }
 
-/// E6, E18: one `Lose` a term.
+/// E6, E18, W6: one `Lose` a term.
 #[test]
 fn a_lease_that_the_store_gave_away_is_lost_once_and_released_when_the_work_has_stopped() {
     let mut lease = leader();
