@@ -111,6 +111,19 @@ impl<P: ?Sized + 'static> Fixture<P> {
         self.settings.seed = seed;
         self
     }
+
+    /// The fixture of a part of what this one connects to.
+    pub(crate) fn part<Q: ?Sized + 'static>(&self, part: fn(&P) -> Option<Arc<Q>>) -> Fixture<Q> {
+        let connect = Rc::clone(&self.connect);
+        Fixture {
+            connect: Rc::new(move |namespace| {
+                let whole = connect(namespace);
+                Box::pin(async move { whole.await.and_then(|whole| part(&whole)) })
+            }),
+            faults: Rc::clone(&self.faults),
+            settings: self.settings,
+        }
+    }
 }
 
 impl<P: ?Sized> Clone for Fixture<P> {

@@ -3,7 +3,11 @@
 // Macros are found by order of text: these come first.
 mod macros;
 
+pub mod assignments;
+pub mod backend;
+pub mod bus;
 mod check;
+pub mod checkpoints;
 mod fixture;
 mod join;
 mod lab;

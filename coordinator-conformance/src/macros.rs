@@ -23,6 +23,67 @@ macro_rules! membership_store {
     };
 }
 
+/// Tests of an [`AssignmentStore`](coordinator_core::AssignmentStore) and of the members in the same
+/// store, like [`lock_backend!`]: one `#[test]` per check of
+/// [`assignments::CHECKS`](crate::assignments::CHECKS).
+///
+/// The fixture's closure gives a pair: a connection to the members, and one to the assignments. Or
+/// it is a [`Fixture<Planning>`](crate::Planning).
+#[macro_export]
+macro_rules! assignment_store {
+    ($name:ident, $fixture:expr $(,)?) => {
+        $crate::__tests! { $name, $fixture, assignments, $crate::Planning, __assignments_checks }
+    };
+}
+
+/// Tests of a [`CheckpointStore`](coordinator_core::CheckpointStore), like [`lock_backend!`]: one
+/// `#[test]` per check of [`checkpoints::CHECKS`](crate::checkpoints::CHECKS).
+#[macro_export]
+macro_rules! checkpoint_store {
+    ($name:ident, $fixture:expr $(,)?) => {
+        $crate::__tests! {
+            $name, $fixture, checkpoints, dyn $crate::core::CheckpointStore, __checkpoints_checks
+        }
+    };
+}
+
+/// Tests of a [`ClusterBus`](coordinator_core::ClusterBus), like [`lock_backend!`]: one `#[test]`
+/// per check of [`bus::CHECKS`](crate::bus::CHECKS).
+#[macro_export]
+macro_rules! cluster_bus {
+    ($name:ident, $fixture:expr $(,)?) => {
+        $crate::__tests! { $name, $fixture, bus, dyn $crate::core::ClusterBus, __bus_checks }
+    };
+}
+
+/// Tests of a whole [`Backend`](coordinator_core::Backend): `backend!(name, fixture)` makes a module
+/// `name` with a module for each part, and one `#[test]` per check in each. The checks of a part
+/// that the backend lacks are skipped.
+///
+/// The fixture's closure gives anything that is `Into<Backend>`; or it is a
+/// [`Fixture<Backend>`](crate::Fixture).
+#[macro_export]
+macro_rules! backend {
+    ($name:ident, $fixture:expr $(,)?) => {
+        #[cfg(test)]
+        mod $name {
+            mod whole {
+                #[allow(unused_imports, reason = "the fixture may need nothing from outside")]
+                use super::super::*;
+
+                pub(super) fn fixture() -> $crate::Fixture<$crate::core::Backend> {
+                    $crate::Fixture::from($fixture)
+                }
+            }
+            $crate::lock_backend! { lock, whole::fixture().locks() }
+            $crate::membership_store! { members, whole::fixture().members() }
+            $crate::assignment_store! { assignments, whole::fixture().planning() }
+            $crate::checkpoint_store! { checkpoints, whole::fixture().checkpoints() }
+            $crate::cluster_bus! { bus, whole::fixture().bus() }
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {

@@ -3,6 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 
+use coordinator_core::Bytes;
+
 /// Names that a careless store takes for each other, or for its own syntax.
 pub(crate) fn odd_names(longest: usize) -> Vec<String> {
     let mut names: Vec<String> = [
@@ -60,4 +62,19 @@ pub(crate) async fn poll_times(future: impl Future, polls: usize) {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// Bytes that a careless store changes: none, NUL, what is no UTF-8, what looks like syntax.
+pub(crate) fn bytes_of_all_kinds() -> Vec<Bytes> {
+    let all: Vec<u8> = (0..=u8::MAX).collect();
+    vec![
+        Bytes::new(),
+        Bytes::from_static(b"\0"),
+        Bytes::from_static(b"plain"),
+        Bytes::from_static(b"a\0b\0\0"),
+        Bytes::from_static(b"\xff\xfe\xc3\x28\xf0\x9f"),
+        Bytes::from_static("é \u{1F980} \u{FEFF}".as_bytes()),
+        Bytes::from_static(b"'; -- \\x00 \" {} $1\r\n"),
+        Bytes::from(all.repeat(300)),
+    ]
 }

@@ -93,7 +93,7 @@ impl Run<'_> {
 
     fn ttl(&mut self) -> Duration {
         if self.lab.settings().virtual_time {
-            Duration::from_millis(501 + 1_000 * self.random.next() % 3_000)
+            Duration::from_millis(501 + self.random.next() % 3_000)
         } else {
             self.lab.long()
         }

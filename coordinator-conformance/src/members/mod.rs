@@ -12,6 +12,8 @@ mod versions;
 
 use coordinator_core::MembershipStore;
 
+pub(crate) use joins::is_tombstone;
+
 /// The list of checks: name, what it covers, what it shows. One list makes the table and the tests.
 #[doc(hidden)]
 #[macro_export]

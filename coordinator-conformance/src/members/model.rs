@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use coordinator_core::{Beat, Incarnation, Join, Joined, Leave, MemberId, MembershipStore};
+use coordinator_core::{
+    Beat, Incarnation, Join, Joined, Leave, MemberId, MemberState, MembershipStore,
+};
 use tokio::time::{Instant, sleep};
 
 use super::beats::report;
@@ -134,10 +136,16 @@ impl Run<'_> {
                 require(incarnation > last, wanted, incarnation)?;
                 self.begin(name, join, incarnation, asked).await
             }
-            (Joined::Member { incarnation, .. }, Some((first, life)))
-                if first.instance == join.instance && incarnation == life.incarnation =>
-            {
-                Ok(())
+            (
+                Joined::Member {
+                    incarnation,
+                    snapshot,
+                    ..
+                },
+                Some((first, life)),
+            ) if first.instance == join.instance && incarnation == life.incarnation => {
+                let record = snapshot.get(&join.id, incarnation);
+                self.joined_again(name, asked, record.map(|record| record.state), join.ttl)
             }
             (Joined::Taken(incumbent), Some((first, life)))
                 if first.instance != join.instance && incumbent.incarnation == life.incarnation =>
@@ -146,6 +154,33 @@ impl Run<'_> {
             }
             (answer, life) => self.differs(&format!("an answer that fits {life:?}"), answer),
         }
+    }
+
+    /// A repeated join may prolong the life, or not; but what it says of that is true.
+    fn joined_again(
+        &mut self,
+        name: &'static str,
+        asked: Instant,
+        state: Option<MemberState>,
+        ttl: Duration,
+    ) -> Verdict {
+        let Some(MemberState::Live { expires_in, .. }) = state else {
+            return self.differs("itself live in the answer to a join", state);
+        };
+        let exact = self.in_virtual_time();
+        let known = self.names.get_mut(name);
+        let Some((_, life)) = known.and_then(|name| name.life.as_mut()) else {
+            return Ok(());
+        };
+        let until = asked + expires_in;
+        if exact && until != life.until && until != asked + ttl {
+            return self.differs(
+                "a life as long as before, or for a ttl from now",
+                expires_in,
+            );
+        }
+        life.until = until;
+        Ok(())
     }
 
     async fn begin(

@@ -1,0 +1,106 @@
+//! What arrives where, and what does not.
+
+use coordinator_core::MAX_NAME_BYTES;
+
+use super::client::Bus;
+use crate::probe::{odd_names, poll_times};
+use crate::report::Verdict;
+
+pub(super) async fn odd_topics_arrive(lab: &Bus) -> Verdict {
+    let (ann, bob) = (lab.peer("ann").await?, lab.peer("bob").await?);
+    let names = odd_names(MAX_NAME_BYTES);
+    let mut feeds = Vec::new();
+    for name in &names {
+        feeds.push(bob.listen(&[name]).await?);
+    }
+    let mut sent = Vec::new();
+    for name in &names {
+        let batch = ann.frames(name, 2);
+        ann.publish(&batch).await?;
+        sent.push(batch);
+    }
+    // Whatever of another topic is on its way comes before a last one.
+    for (name, feed) in names.iter().zip(&mut feeds) {
+        let last = ann.frames(name, 1);
+        ann.publish(&last).await?;
+        let index = names.iter().position(|other| other == name).unwrap_or(0);
+        feed.gets(&sent[index]).await?;
+        feed.gets(&last).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn nothing_arrives_from_other_topics(lab: &Bus) -> Verdict {
+    let (ann, bob) = (lab.peer("ann").await?, lab.peer("bob").await?);
+    let mut both = bob.listen(&["news", "other"]).await?;
+    let mut news = bob.listen(&["news"]).await?;
+    let mut other = ann.listen(&["other"]).await?;
+    for _ in 0..5 {
+        let stray = ann.frames("stray", 2);
+        let first = ann.frames("news", 2);
+        let second = ann.frames("other", 2);
+        let mixed: Vec<_> = [stray, first.clone(), second.clone()].concat();
+        ann.publish(&mixed).await?;
+        news.gets(&first).await?;
+        other.gets(&second).await?;
+        both.gets_in_some_order(&[first, second].concat()).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn a_dropped_subscription_hurts_nobody(lab: &Bus) -> Verdict {
+    let (ann, bob) = (lab.peer("ann").await?, lab.peer("bob").await?);
+    let mut stays = bob.listen(&["news"]).await?;
+    let mut last = None;
+    for _ in 0..5 {
+        let passing = bob.listen(&["news", "other"]).await?;
+        let batch = ann.frames("news", 3);
+        ann.publish(&batch).await?;
+        // With frames in it that nobody has read.
+        drop(passing);
+        let more = ann.frames("other", 3);
+        ann.publish(&more).await?;
+        stays.gets(&batch).await?;
+        last = Some(batch);
+    }
+    let mut again = bob.listen(&["news", "other"]).await?;
+    let after = [ann.frame("news", "after"), ann.frame("other", "after")];
+    ann.publish(&after).await?;
+    stays.gets(&after[..1]).await?;
+    again.gets_in_some_order(&after).await?;
+    drop(last);
+    Ok(())
+}
+
+pub(super) async fn namespaces_do_not_hear_each_other(lab: &Bus) -> Verdict {
+    let here = lab.peer("ann").await?;
+    let there = lab.peer_on(lab.connect_elsewhere().await?, "ann");
+    let (mut hears, mut elsewhere) = (
+        here.listen(&["news"]).await?,
+        there.listen(&["news"]).await?,
+    );
+    let first = here.frames("news", 3);
+    here.publish(&first).await?;
+    let second = there.frames("news", 3);
+    there.publish(&second).await?;
+    elsewhere.gets(&second).await?;
+    hears.gets(&first).await?;
+    let last = here.frames("news", 1);
+    here.publish(&last).await?;
+    hears.gets(&last).await
+}
+
+pub(super) async fn a_wait_for_a_frame_can_be_dropped(lab: &Bus) -> Verdict {
+    let (ann, bob) = (lab.peer("ann").await?, lab.peer("bob").await?);
+    let mut feed = bob.listen(&["news"]).await?;
+    for polls in [1, 2, 5] {
+        poll_times(feed.feed.next(), polls).await;
+        let batch = ann.frames("news", 4);
+        ann.publish(&batch[..2]).await?;
+        feed.gets(&batch[..2]).await?;
+        poll_times(feed.feed.next(), polls).await;
+        ann.publish(&batch[2..]).await?;
+        feed.gets(&batch[2..]).await?;
+    }
+    Ok(())
+}
