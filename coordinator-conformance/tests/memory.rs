@@ -76,14 +76,14 @@ impl Faults for Stores {
 
     async fn cut(&self, namespace: &str, connection: usize) -> Fault {
         self.with(namespace, |place| {
-            place.store.link(link_name(connection)).cut()
+            place.store.link(link_name(connection)).cut();
         });
         Fault::Done
     }
 
     async fn heal(&self, namespace: &str, connection: usize) -> Fault {
         self.with(namespace, |place| {
-            place.store.link(link_name(connection)).heal()
+            place.store.link(link_name(connection)).heal();
         });
         Fault::Done
     }
