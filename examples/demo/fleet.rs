@@ -9,6 +9,7 @@ use coordinator_memory::{Link, MemoryStore};
 use coordinator_node::{Node, RunError, ShardConfig};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::state::{Phase, Tone};
 use crate::work;
@@ -22,6 +23,9 @@ pub(crate) const TTL: Duration = Duration::from_secs(6);
 
 /// How long a node may take to leave.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long all nodes together may take to leave in the end.
+const LEAVING: Duration = Duration::from_mins(1);
 
 /// The nodes of this run.
 pub(crate) struct Fleet {
@@ -97,15 +101,20 @@ impl Fleet {
         self.store.link(name)
     }
 
-    /// Lets all nodes finish and leave, and waits until they have.
+    /// Lets all nodes finish and leave, and waits until they have; not for ever.
     pub(crate) async fn end(mut self) {
         let names: Vec<String> = self.running.keys().cloned().collect();
         for name in &names {
             self.leave(name);
         }
+        let deadline = Instant::now() + LEAVING;
         for task in self.leaving {
-            if let Err(error) = task.await {
-                self.world.violated(format!("a node panicked: {error}"));
+            match timeout_at(deadline, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.world.violated(format!("a node panicked: {error}")),
+                Err(_) => self
+                    .world
+                    .violated(format!("a node did not end in {LEAVING:?}")),
             }
         }
     }

@@ -53,9 +53,10 @@ fn main() -> ExitCode {
     let options = Options::parse();
     match demonstrate(&options) {
         Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            // A closed pipe: nobody is left to be told.
-            drop(writeln!(io::stderr(), "error: {error:#}"));
+            // Where even this cannot be written, the exit code tells.
+            writeln!(io::stderr(), "error: {error:#}").ok();
             ExitCode::from(UNUSABLE)
         }
     }
@@ -70,7 +71,7 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
     let screen = if live {
         Screen::live(speed)?
     } else {
-        Screen::lines(speed)
+        Screen::lines(speed, io::stdout())
     };
     // Everything runs on this thread, in virtual time: so a seed replays its run.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,4 +94,10 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
     })
+}
+
+/// Whether the reader of our output has gone, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let source = error.downcast_ref::<io::Error>();
+    source.is_some_and(|source| source.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -16,7 +16,8 @@ const MAX_NODES: u16 = 100;
 /// The most shards: each is a task, and all run on one thread. The library takes 65,535.
 const MAX_SHARDS: u16 = 4_096;
 
-/// The fastest pace that is told from `max`.
+/// The slowest pace, and the fastest that is told from `max`.
+const MIN_SPEED: f64 = 0.001;
 const MAX_SPEED: f64 = 10_000.0;
 
 /// A fleet shares real work through joins, leaves, crashes, pauses and cuts, and the result is
@@ -74,7 +75,7 @@ pub(crate) enum BadOption {
     #[error("allowed is a whole number from 1 to {most}")]
     Count { most: u16 },
     #[error(
-        "allowed is a number above 0, at most {MAX_SPEED}, or `max` for as fast as the machine can"
+        "allowed is a number from {MIN_SPEED} to {MAX_SPEED}, or `max`: as fast as the machine can"
     )]
     Speed,
 }
@@ -87,7 +88,7 @@ impl FromStr for Speed {
             return Ok(Self::Max);
         }
         match text.parse() {
-            Ok(times) if times > 0.0 && times <= MAX_SPEED => Ok(Self::Times(times)),
+            Ok(times) if (MIN_SPEED..=MAX_SPEED).contains(&times) => Ok(Self::Times(times)),
             Ok(_) | Err(_) => Err(BadOption::Speed),
         }
     }
@@ -147,10 +148,26 @@ mod tests {
                 ["--shards", "4097"],
                 "allowed is a whole number from 1 to 4096",
             ),
-            (["--speed", "0"], "allowed is a number above 0"),
-            (["--speed", "-1"], "allowed is a number above 0"),
-            (["--speed", "NaN"], "allowed is a number above 0"),
-            (["--speed", "inf"], "allowed is a number above 0"),
+            (
+                ["--speed", "0"],
+                "allowed is a number from 0.001 to 10000, or `max`",
+            ),
+            (
+                ["--speed", "-1"],
+                "allowed is a number from 0.001 to 10000, or `max`",
+            ),
+            (
+                ["--speed", "1e-300"],
+                "allowed is a number from 0.001 to 10000, or `max`",
+            ),
+            (
+                ["--speed", "NaN"],
+                "allowed is a number from 0.001 to 10000, or `max`",
+            ),
+            (
+                ["--speed", "inf"],
+                "allowed is a number from 0.001 to 10000, or `max`",
+            ),
             (["--seed", "x"], "invalid digit"),
         ] {
             let error = parse(&flags).unwrap_err();

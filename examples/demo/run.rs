@@ -248,3 +248,81 @@ impl Camera {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// Plays a run with these flags, and returns what it prints and its verdict.
+    async fn play(flags: &[&str]) -> (String, Verdict) {
+        let words = std::iter::once("demo").chain(flags.iter().copied());
+        let run = Run::prepare(&Options::try_parse_from(words).unwrap()).unwrap();
+        let printed = Printed::default();
+        let screen = Screen::lines(Speed::Max, printed.clone());
+        let Ended::Judged(verdict) = run.play(screen, Speed::Max).await.unwrap() else {
+            panic!("nobody ends the run");
+        };
+        let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
+        (text, verdict)
+    }
+
+    #[derive(Clone, Default)]
+    struct Printed(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Printed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// H15.
+    #[tokio::test(start_paused = true)]
+    async fn the_result_is_equal_through_all_faults() {
+        let (text, verdict) = play(&["--seed", "3"]).await;
+        assert!(verdict.is_equal(), "{text}{verdict}");
+        assert!(
+            verdict.to_string().ends_with("verdict: equal\n"),
+            "{verdict}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_faults_each_event_is_folded_once_and_no_shard_moves() {
+        let (text, verdict) = play(&["--no-faults"]).await;
+        assert!(verdict.is_equal(), "{text}{verdict}");
+        let said = verdict.to_string();
+        assert!(said.contains("(0 were folded again"), "{said}");
+    }
+
+    #[test]
+    fn a_seed_replays_its_run() {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            let (text, verdict) = runtime.block_on(play(&["--seed", "11"]));
+            format!("{text}{verdict}")
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_node_one_shard_and_more_nodes_than_shards_are_fleets_too() {
+        for flags in [
+            ["--nodes", "1", "--shards", "1"],
+            ["--nodes", "1", "--shards", "8"],
+            ["--nodes", "6", "--shards", "3"],
+        ] {
+            let (text, verdict) = play(&flags).await;
+            assert!(verdict.is_equal(), "{flags:?}\n{text}{verdict}");
+        }
+    }
+}

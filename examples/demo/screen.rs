@@ -31,7 +31,7 @@ pub(crate) struct Screen {
 
 enum Surface {
     Live(DefaultTerminal),
-    Lines(Lines),
+    Lines(Lines<Box<dyn Write>>),
 }
 
 /// How virtual time follows real time.
@@ -49,10 +49,10 @@ impl Screen {
         })
     }
 
-    /// Plain lines.
-    pub(crate) fn lines(speed: Speed) -> Self {
+    /// Plain lines, written there.
+    pub(crate) fn lines(speed: Speed, out: impl Write + 'static) -> Self {
         Self {
-            surface: Surface::Lines(Lines::default()),
+            surface: Surface::Lines(Lines::new(Box::new(out))),
             pace: Pace::of(speed),
         }
     }
@@ -140,16 +140,24 @@ fn ends_the_run(key: KeyEvent) -> bool {
     quit && key.kind == KeyEventKind::Press
 }
 
-/// What has been printed so far.
-#[derive(Default)]
-struct Lines {
+/// What has been printed so far, and where.
+struct Lines<W> {
+    out: W,
     log: usize,
     tenths: usize,
 }
 
-impl Lines {
+impl<W: Write> Lines<W> {
+    fn new(out: W) -> Self {
+        Self {
+            out,
+            log: 0,
+            tenths: 0,
+        }
+    }
+
     fn print(&mut self, state: &State) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        let out = &mut self.out;
         for line in &state.log[self.log..] {
             writeln!(out, "{:>7.2} {}", line.at.as_secs_f64(), line.text)?;
         }
@@ -167,5 +175,55 @@ impl Lines {
             )?;
         }
         out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{LogLine, Tone};
+
+    #[test]
+    fn each_event_is_one_line_and_each_tenth_another() {
+        let mut lines = Lines::new(Vec::new());
+        let mut state = State {
+            total: 1_000,
+            ..State::default()
+        };
+        state.log.push(LogLine {
+            at: Duration::from_millis(1_500),
+            tone: Tone::Good,
+            text: "node-1 joins".into(),
+        });
+        lines.print(&state).unwrap();
+        state.now = Duration::from_secs(20);
+        state.saved = 250;
+        lines.print(&state).unwrap();
+        lines.print(&state).unwrap();
+        let text = String::from_utf8(lines.out).unwrap();
+        assert_eq!(
+            text,
+            "   1.50 node-1 joins\n  20.00 250 of 1,000 events are saved\n"
+        );
+    }
+
+    #[test]
+    fn real_time_waits_for_virtual_time_at_its_pace() {
+        let pace = Pace::of(Speed::Times(10.0)).unwrap();
+        let wait = pace.wait(Duration::from_secs(1_000));
+        assert!(wait <= Duration::from_secs(100), "{wait:?}");
+        assert!(wait > Duration::from_secs(90), "{wait:?}");
+        assert_eq!(pace.wait(Duration::ZERO), Duration::ZERO);
+        assert!(Pace::of(Speed::Max).is_none());
+    }
+
+    #[test]
+    fn q_escape_and_control_c_end_the_run_and_nothing_else() {
+        let plain = |code| KeyEvent::new(code, KeyModifiers::NONE);
+        assert!(ends_the_run(plain(KeyCode::Char('q'))));
+        assert!(ends_the_run(plain(KeyCode::Esc)));
+        assert!(!ends_the_run(plain(KeyCode::Char('c'))));
+        let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert!(ends_the_run(control_c));
     }
 }

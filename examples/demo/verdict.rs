@@ -203,3 +203,74 @@ fn violations(evidence: &Evidence<'_>) -> Vec<Finding> {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Event;
+    use crate::world::Hits;
+
+    fn ledger(seqs: &[u64]) -> Ledger {
+        let mut ledger = Ledger::new();
+        for seq in seqs {
+            ledger.fold(&Event {
+                seq: *seq,
+                author: "a".into(),
+                files: 1,
+                insertions: 10,
+                deletions: 1,
+            });
+        }
+        ledger
+    }
+
+    fn judge(record: &Record, found: &[u64], faults: bool) -> Verdict {
+        Verdict::of(&Evidence {
+            record,
+            expected: &[ledger(&[1, 2, 3])],
+            found: &[ledger(found)],
+            faults,
+        })
+    }
+
+    #[test]
+    fn the_same_ledger_is_equal() {
+        let verdict = judge(&Record::new(1), &[1, 2, 3], false);
+        assert!(verdict.is_equal());
+        assert!(verdict.to_string().ends_with("verdict: equal\n"));
+    }
+
+    #[test]
+    fn a_lost_event_a_repeated_one_and_another_order_are_not_equal() {
+        for found in [&[1, 2][..], &[1, 2, 3, 3], &[1, 3, 2]] {
+            let verdict = judge(&Record::new(1), found, false);
+            assert!(!verdict.is_equal(), "{found:?}");
+            assert!(verdict.to_string().ends_with("verdict: NOT EQUAL\n"));
+        }
+    }
+
+    #[test]
+    fn a_broken_promise_is_not_equal_whatever_the_totals() {
+        let mut record = Record::new(1);
+        record.witness.violated("something".into());
+        let verdict = judge(&record, &[1, 2, 3], false);
+        assert!(!verdict.is_equal());
+        assert!(verdict.to_string().contains("FAIL something"));
+    }
+
+    #[test]
+    fn faults_that_hit_nobody_at_work_prove_nothing() {
+        let mut record = Record::new(1);
+        for fault in Fault::ALL {
+            let hits = Hits {
+                times: 2,
+                at_work: usize::from(fault != Fault::Pause),
+            };
+            record.faults.insert(fault, hits);
+        }
+        let verdict = judge(&record, &[1, 2, 3], true);
+        assert!(!verdict.is_equal());
+        assert!(verdict.to_string().contains("FAIL nodes at work were hit"));
+        assert!(verdict.to_string().contains("FAIL 0 late writes"));
+    }
+}

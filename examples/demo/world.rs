@@ -48,21 +48,10 @@ pub(crate) struct Hits {
 impl World {
     /// A world that begins now.
     pub(crate) fn new(began: Instant, source: Source, shards: u16) -> Self {
-        let record = Record {
-            witness: Witness::new(shards),
-            moves: Moves::default(),
-            nodes: Vec::new(),
-            draining: vec![false; usize::from(shards)],
-            planner: None,
-            terms: 0,
-            epoch: 0,
-            faults: BTreeMap::new(),
-            log: Vec::new(),
-        };
         Self {
             began,
             source: Arc::new(source),
-            record: Arc::new(Mutex::new(record)),
+            record: Arc::new(Mutex::new(Record::new(shards))),
         }
     }
 
@@ -117,6 +106,21 @@ impl World {
 }
 
 impl Record {
+    /// Nothing seen yet.
+    pub(crate) fn new(shards: u16) -> Self {
+        Self {
+            witness: Witness::new(shards),
+            moves: Moves::default(),
+            nodes: Vec::new(),
+            draining: vec![false; usize::from(shards)],
+            planner: None,
+            terms: 0,
+            epoch: 0,
+            faults: BTreeMap::new(),
+            log: Vec::new(),
+        }
+    }
+
     /// The names of the nodes that are in this phase.
     pub(crate) fn nodes_in(&self, phase: Phase) -> Vec<String> {
         let there = self.nodes.iter().filter(|node| node.phase == phase);
