@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Aim, Fault, Planned};
 use crate::fleet::Fleet;
-use crate::state::{Phase, Tone};
+use crate::state::{Phase, Tone, counted};
 use crate::witness::Hit;
 use crate::world::World;
 
@@ -85,8 +85,11 @@ impl Chaos {
         let hit = self.hit(fault, &name);
         self.count(fault, hit);
         let (did, until) = words(fault);
-        let Hit { shards, unsaved } = hit;
-        let text = format!("{name} {did}: {shards} shards, {unsaved} events in hand");
+        let (shards, events) = (
+            counted(hit.shards, "shard"),
+            counted(hit.unsaved, "unsaved event"),
+        );
+        let text = format!("{name} {did}: {shards}, {events}");
         self.world.tell(Tone::Bad, text);
         if until {
             let at = Instant::now() + planned.lasting;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(crate) const KEYSPACE: &str = "commits";
 
 /// How long a member lives without a heartbeat.
 pub(crate) const TTL: Duration = Duration::from_secs(6);
+
+/// How long a message between a node and the store takes: so that writes can be under way.
+const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(5);
 
 /// How long a node may take to leave.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -68,6 +72,7 @@ impl Fleet {
     /// Starts a node, again or for the first time.
     pub(crate) fn start(&mut self, name: &str) {
         self.world.enters(name, Phase::Joining);
+        self.link(name).delay(LATENCY);
         let leave = Arc::new(Notify::new());
         let serve = Serve {
             world: self.world.clone(),

@@ -129,6 +129,12 @@ pub(crate) fn minutes(span: Duration) -> String {
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
+/// So many of a thing: `1 shard`, `1,000 shards`.
+pub(crate) fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", thousands(number))
+}
+
 /// A number with its thousands set apart: `9,208`.
 pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
@@ -152,6 +158,8 @@ mod tests {
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(9_208), "9,208");
         assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "shard"), "1 shard");
+        assert_eq!(counted(0, "shard"), "0 shards");
         assert_eq!(minutes(Duration::from_millis(127_900)), "2:07");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::faults::Fault;
 use crate::ledger::Ledger;
-use crate::state::thousands;
+use crate::state::{counted, thousands};
 use crate::world::Record;
 
 /// What is found out at the end.
@@ -90,7 +90,8 @@ fn totals(evidence: &Evidence<'_>) -> Finding {
             commits += totals.commits;
             lines += totals.insertions + totals.deletions;
         }
-        (commits, lines)
+        let size = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        (size(commits), size(lines))
     };
     let same = |(a, b): &(&Ledger, &Ledger)| a.authors == b.authors;
     let equal = expected.len() == found.len() && expected.iter().zip(*found).all(|p| same(&p));
@@ -98,12 +99,15 @@ fn totals(evidence: &Evidence<'_>) -> Finding {
     let ((commits, lines), (found_commits, found_lines)) = (sums(expected), sums(found));
     let text = if equal {
         format!(
-            "totals of {authors} authors are those of a single process: {commits} commits, {lines} lines"
+            "the totals of {} are those of a single process:\n     {}, {}",
+            counted(authors, "author"),
+            counted(commits, "commit"),
+            counted(lines, "line")
         )
     } else {
         format!(
-            "totals differ: a single process has {commits} commits and {lines} lines, the fleet \
-             {found_commits} and {found_lines}"
+            "totals differ: {commits} commits and {lines} lines in a single process,\n     \
+             {found_commits} and {found_lines} in the fleet"
         )
     };
     checked(equal, text)
@@ -116,26 +120,31 @@ fn order(evidence: &Evidence<'_>) -> Finding {
     let events: usize = evidence.found.iter().map(|ledger| ledger.folded).sum();
     let folded = evidence.record.witness.figures().folded;
     let again = folded.saturating_sub(events);
-    let events = thousands(events);
     let text = match wrong {
         0 => format!(
-            "each of {events} events counts once and in order ({again} were folded again, their first time unsaved)"
+            "{} count once each, and in order ({} folded again)",
+            counted(events, "event"),
+            thousands(again)
         ),
-        wrong => format!("{wrong} shards have other events or another order ({events} in all)"),
+        wrong => format!(
+            "{} with other events or another order, of {}",
+            counted(wrong, "shard"),
+            counted(evidence.found.len(), "shard")
+        ),
     };
     checked(wrong == 0, text)
 }
 
 fn overlaps(evidence: &Evidence<'_>) -> Finding {
     let overlaps = evidence.record.witness.figures().overlaps;
-    let text = format!("{overlaps} overlaps of ownership");
+    let text = counted(overlaps, "overlap") + " of ownership";
     checked(overlaps == 0, text)
 }
 
 /// Without faults there are none; with them, some must have been tried.
 fn late_writes(evidence: &Evidence<'_>) -> Finding {
     let refused = evidence.record.witness.figures().refused;
-    let text = format!("{refused} late writes of stopped nodes were refused, none was accepted");
+    let text = counted(refused, "late write") + " of stopped nodes refused";
     checked(refused > 0 || !evidence.faults, text)
 }
 
@@ -167,19 +176,19 @@ fn figures(evidence: &Evidence<'_>) -> [Finding; 3] {
     let figure = |text| Finding { right: None, text };
     [
         figure(format!(
-            "{} hand-offs, {} of them by a drain; no shard was unowned for more than {:.1} s",
-            seen.hand_offs,
+            "{}, {} of them by a drain; the longest time unowned is {:.1} s",
+            counted(seen.hand_offs, "hand-off"),
             seen.drained,
             seen.longest_unowned.as_secs_f64()
         )),
         figure(format!(
-            "{} shards were moved, the least possible is {}",
-            record.moves.moved(),
+            "{} moved, the least possible is {}",
+            counted(record.moves.moved(), "shard"),
             record.moves.least()
         )),
         figure(format!(
-            "{} terms of planners, the last one {}",
-            record.terms,
+            "{} of planners, the last one {}",
+            counted(record.terms, "term"),
             record
                 .planner
                 .as_ref()
@@ -271,6 +280,6 @@ mod tests {
         let verdict = judge(&record, &[1, 2, 3], true);
         assert!(!verdict.is_equal());
         assert!(verdict.to_string().contains("FAIL nodes at work were hit"));
-        assert!(verdict.to_string().contains("FAIL 0 late writes"));
+        assert!(verdict.to_string().contains("FAIL 0 late writes of"));
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::fleet::{GROUP, KEYSPACE};
 use crate::ledger::Ledger;
-use crate::state::Tone;
+use crate::state::{Tone, counted};
 use crate::witness::Letter;
 use crate::world::World;
 
@@ -67,8 +67,10 @@ impl Watch {
         drop(record);
         if moved > 0 {
             let epoch = stored.epoch;
-            self.world
-                .tell(Tone::Plain, format!("plan {epoch}: {moved} shards move"));
+            self.world.tell(
+                Tone::Plain,
+                format!("plan {epoch}: {} to move", counted(moved, "shard")),
+            );
         }
         Ok(())
     }

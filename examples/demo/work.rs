@@ -11,7 +11,7 @@ use crate::witness::TenureId;
 use crate::world::World;
 
 /// How long it takes to fold one event: so that crashes and revocations come in mid-work.
-const EFFORT: Duration = Duration::from_millis(8);
+const EFFORT: Duration = Duration::from_millis(12);
 
 /// Folds one shard's events in order, for as long as the shard is this node's.
 ///
