@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use coordinator_memory::MemoryStore;
-use coordinator_node::{Node, OwnedShard, ShardConfig, WorkResult};
+use coordinator_node::{Node, OnError, OwnedShard, ShardConfig, WorkResult};
 use tokio::time::sleep;
 
 const SHARDS: u16 = 16;
@@ -58,12 +58,10 @@ async fn main() -> anyhow::Result<()> {
         let node = node.start().await?;
         let (worker, seen) = (node.clone(), seen.clone());
         workers.push(tokio::spawn(async move {
-            let config = ShardConfig::new("orders", SHARDS);
-            let work = move |shard| count(shard, name.to_owned(), seen.clone());
             // A worker that fails ends the example, instead of being tried again.
-            worker
-                .run_shards(config.on_error(coordinator_node::OnError::Stop), work)
-                .await
+            let config = ShardConfig::new("orders", SHARDS).on_error(OnError::Stop);
+            let work = move |shard| count(shard, name.to_owned(), seen.clone());
+            worker.run_shards(config, work).await
         }));
         nodes.push(node);
     }
