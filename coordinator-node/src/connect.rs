@@ -19,7 +19,13 @@ use crate::errors::ConnectError;
 )]
 pub async fn connect(url: &str) -> Result<Backend, ConnectError> {
     match url.split_once(':') {
-        Some(("memory", name)) => memory(name),
+        #[cfg(feature = "memory")]
+        Some(("memory", name)) => Ok(memory(name)),
+        #[cfg(not(feature = "memory"))]
+        Some(("memory", _)) => Err(ConnectError::MissingFeature {
+            scheme: "memory".into(),
+            feature: "memory",
+        }),
         _ => Err(ConnectError::BadUrl {
             url: without_password(url),
         }),
@@ -29,7 +35,7 @@ pub async fn connect(url: &str) -> Result<Backend, ConnectError> {
 /// The stores of this process, by name. They live as long as the process does: give a test that
 /// must not share a name of its own, or a `MemoryStore`.
 #[cfg(feature = "memory")]
-fn memory(name: &str) -> Result<Backend, ConnectError> {
+fn memory(name: &str) -> Backend {
     use std::collections::BTreeMap;
     use std::sync::{Mutex, PoisonError};
 
@@ -42,15 +48,7 @@ fn memory(name: &str) -> Result<Backend, ConnectError> {
         .entry(name.to_owned())
         .or_insert_with(|| (MemoryStore::new(), 0));
     *connections += 1;
-    Ok(store.connect(format!("connection-{connections}")))
-}
-
-#[cfg(not(feature = "memory"))]
-fn memory(_name: &str) -> Result<Backend, ConnectError> {
-    Err(ConnectError::MissingFeature {
-        scheme: "memory".into(),
-        feature: "memory",
-    })
+    store.connect(format!("connection-{connections}"))
 }
 
 /// The URL as it may be shown: `postgres://user:***@host/db`.

@@ -1,8 +1,10 @@
 //! Leader elections: exactly one member of the group leads.
 
 mod config;
+mod control;
 mod leadership;
 mod observer;
+mod transfer;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +18,7 @@ use tracing::warn;
 
 pub use self::config::ElectionConfig;
 pub(crate) use self::config::{check_spans, trust};
+pub(crate) use self::control::Elections;
 pub(crate) use self::leadership::release;
 pub use self::leadership::{Leadership, WorkResult};
 pub use self::observer::{Observer, Term};
@@ -120,6 +123,12 @@ impl Election {
     pub async fn campaign(&self) -> Result<Leadership, AcquireError> {
         let trust = self.check()?;
         let locks = self.locks()?;
+        if self.inner.config.priority > 0 && !self.shared.elections.has_bus() {
+            return Err(AcquireError::MissingPart {
+                name: self.name(),
+                part: "bus",
+            });
+        }
         self.cool_down(&trust).await?;
         let config = CampaignConfig {
             key: self.inner.key.clone(),
@@ -133,8 +142,16 @@ impl Election {
             changed: self.inner.changed.clone(),
         };
         let campaign = Campaign::start(&self.shared.context, &locks, config);
-        match campaign.elected(&self.name()).await? {
+        let name = self.name();
+        let elected = tokio::select! {
+            biased;
+            elected = campaign.elected(&name) => elected?,
+            () = self.stand_as_candidate() => None,
+        };
+        match elected {
             Some(held) => {
+                let (elections, priority) = (&self.shared.elections, self.inner.config.priority);
+                elections.enter(&self.inner.key, held.control(), priority);
                 let token = held.grip().terms().token;
                 let mut memory = self.memory();
                 memory.floor = memory.floor.max(Some(token));
@@ -171,8 +188,7 @@ impl Election {
     async fn settle(&self, mut control: TermControl, lost: bool) {
         let context = &self.shared.context;
         control.drain(None);
-        let patience = self.drain_timeout()
-            + Trust::surely(self.inner.config.ttl.unwrap_or(context.trust.ttl()));
+        let patience = self.drain_timeout() + Trust::surely(self.ttl());
         if tokio::time::timeout(patience, control.finished())
             .await
             .is_err()
@@ -201,6 +217,13 @@ impl Election {
             name: self.name(),
             part: "locks",
         })
+    }
+
+    fn ttl(&self) -> Duration {
+        self.inner
+            .config
+            .ttl
+            .unwrap_or(self.shared.context.trust.ttl())
     }
 
     fn drain_timeout(&self) -> Duration {

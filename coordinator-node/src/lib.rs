@@ -1,4 +1,54 @@
-//! The runtime of Coordinator.
+//! Coordinator lets a fleet of ordinary processes agree on who does what, over the database or
+//! broker they already run.
+//!
+//! A process starts one [`Node`], which makes it a member of a group. Everything else hangs on it:
+//!
+//! | you say | you call |
+//! |---|---|
+//! | exactly one of us runs the scheduler | [`Node::election`] |
+//! | only one of us touches account 42, and a late writer is refused | [`Node::lock`] |
+//! | who is alive, with what metadata | [`Node::members`] |
+//! | split 256 shards among us, never two owners | [`Node::run_shards`] |
+//! | tell everyone, and tell me if I missed something | [`Node::bus`] |
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use coordinator_memory::MemoryStore;
+//! use coordinator_node::Node;
+//!
+//! let store = MemoryStore::new(); // in production: a database or broker that the fleet shares
+//! let node = Node::builder("billing").backend(store.connect("a")).start().await?;
+//!
+//! node.election("scheduler").run(async |term| {
+//!     while term.tick(Duration::from_secs(60)).await {
+//!         println!("due jobs run under token {}", term.token()?);
+//! #       break;
+//!     }
+//!     Ok(())
+//! }).await?;
+//!
+//! node.shutdown().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What a lease gives, and what it does not
+//!
+//! At no instant do two members both trust one lease: each counts its trust from before it asked,
+//! by a clock that counts suspended time, and stops by itself before the store gives the lease
+//! away. But a process can be stopped between a check and the write that follows. So every guard
+//! has a **fencing token**: send it with every effect, and let the resource refuse a lower one.
+//!
+//! # Two signals
+//!
+//! *Draining* means finish: shutdown, revocation, transfer. *Lost* means stop. `until_drain` and
+//! `tick` end a loop on either; `run` drops the work the moment the lease is lost.
+//!
+//! # Features
+//!
+//! `json` (default): [`Json`] payloads. `memory`: the scheme `memory:` of [`connect()`]. `signal`:
+//! `signal::terminate`. `metrics`: the counters of [`telemetry`], through the `metrics` facade.
 
 mod builder;
 mod bus;

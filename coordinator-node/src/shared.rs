@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::bus::{Bus, Hub};
 use crate::context::Context;
+use crate::election::Elections;
 use crate::errors::{ShutdownError, StartError};
 use crate::members::Membership;
 use crate::shards::Keyspaces;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
 pub(crate) struct Parts {
     pub(crate) context: Arc<Context>,
     pub(crate) membership: Membership,
+    pub(crate) elections: Arc<Elections>,
     bus: Option<Arc<Hub>>,
     pub(crate) keyspaces: Keyspaces,
 }
@@ -49,10 +51,13 @@ impl Shared {
     pub(crate) async fn start(context: Arc<Context>, profile: Profile) -> Result<Self, StartError> {
         let membership = Membership::start(&context, profile).await?;
         let keyspaces = Keyspaces::new(&context, &membership);
+        let bus = Hub::start(&context).map(Arc::new);
+        let elections = Elections::new(&context, bus.as_ref().map(|hub| hub.bus()));
         let parts = Parts {
-            bus: Hub::start(&context).map(Arc::new),
             context,
             membership,
+            elections,
+            bus,
             keyspaces,
         };
         Ok(Self {

@@ -231,6 +231,7 @@ impl Member {
             tasks: Tasks::new(Arc::new(TokioExecutor::current())),
             trust: Trust::new(Duration::from_secs(10)).unwrap(),
             drain_timeout: Duration::from_secs(10),
+            required: Vec::new(),
             random: StdRng::seed_from_u64(bits),
         }));
         let hub = Hub::start(&context).unwrap();

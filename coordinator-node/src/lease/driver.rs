@@ -131,6 +131,11 @@ impl TermControl {
         drop(self.drain.try_send(DrainWish { next }));
     }
 
+    /// Whether the term has ended, and the store knows it, or nothing is left to try.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.borrow().is_some()
+    }
+
     /// Waits until the store knows of the end, or nothing is left to try. `None`: the driver is
     /// gone without having got that far.
     pub(crate) async fn finished(&mut self) -> Option<Outcome> {
