@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use coordinator_core::machine::stream::{Receipt, Receiver};
 use coordinator_core::{
-    BusError, ClusterBus, Cursor, ErrorKind, Feed, FeedEvent, Frame, Gap, GapCause, Moment, Start,
-    Topic,
+    BusError, ClusterBus, Cursor, ErrorKind, Feed, FeedEvent, Frame, GapCause, Moment, Start, Topic,
 };
 use futures_util::FutureExt;
 use rand::RngExt;
@@ -386,7 +385,14 @@ impl Sorter {
                 Receipt::Missing(gap) => to.push(Event::Gap(Box::new(gap))),
                 Receipt::Nothing => {}
             },
-            FeedEvent::Gap(gap) => to.push(Event::Gap(Box::new(gap))),
+            FeedEvent::Gap(gap) => {
+                let gap = if self.durable {
+                    gap
+                } else {
+                    self.receiver.dropped(gap)
+                };
+                to.push(Event::Gap(Box::new(gap)));
+            }
             FeedEvent::Malformed(bad) => {
                 self.cursor = bad.cursor.clone().or_else(|| self.cursor.take());
                 to.push(Event::Malformed(Box::new(bad)));
@@ -394,7 +400,7 @@ impl Sorter {
             FeedEvent::Disconnected => {}
             FeedEvent::Connected if self.durable => {}
             FeedEvent::Connected => {
-                let gap: Gap = self.receiver.connected(now);
+                let gap = self.receiver.connected(now);
                 to.push(Event::Gap(Box::new(gap)));
             }
         }

@@ -20,6 +20,10 @@ use crate::telemetry;
 /// A beacon that could not be sent is tried again after so long.
 const BEACON_RETRY: Duration = Duration::from_secs(1);
 
+/// An attempt may take half of the time that is left, so that there is a second one; but not less
+/// than this.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
+
 /// The clock may jump ahead of the runtime's timers: look again this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -196,7 +200,8 @@ impl Flusher {
                 .map_or(Topic::new("*"), |frame| frame.topic.clone());
             BusError::indeterminate("publish", topic, why)
         };
-        let within = deadline.since(self.context.now());
+        let left = deadline.since(self.context.now());
+        let within = (left / 2).max(SHORTEST_ATTEMPT);
         let call = AssertUnwindSafe(self.bus.publish(frames)).catch_unwind();
         match timeout(within, call).await {
             Ok(Ok(answer)) => answer,

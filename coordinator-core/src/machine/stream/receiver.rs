@@ -50,8 +50,8 @@ pub struct Receiver {
 struct Known {
     last: u64,
     heard: Moment,
-    /// The connection was cut since this stream was heard.
-    cut: bool,
+    /// What happened to the whole feed since this stream was heard.
+    since: GapCause,
 }
 
 impl Receiver {
@@ -96,10 +96,25 @@ impl Receiver {
         self.live_since = now;
         // Whatever was forgotten before: the gap covers it.
         self.forgotten = None;
+        self.happened(Gap::new(GapCause::Disconnected))
+    }
+
+    /// The feed itself says that frames are missing. The gap is to be reported now, but of unknown
+    /// extent: how many of which stream are missing is counted at their next frames, and must not be
+    /// counted twice.
+    #[must_use]
+    pub fn dropped(&mut self, gap: Gap) -> Gap {
+        self.happened(gap)
+    }
+
+    fn happened(&mut self, gap: Gap) -> Gap {
         for known in self.streams.values_mut() {
-            known.cut = true;
+            known.since = gap.cause;
         }
-        Gap::new(GapCause::Disconnected)
+        Gap {
+            missing: None,
+            ..gap
+        }
     }
 
     /// How many streams it keeps.
@@ -112,14 +127,9 @@ impl Receiver {
         known.heard = now;
         let unseen = frame.sequence.checked_sub(known.last).filter(|n| *n > 0);
         // A beacon that shows nothing new still shows that nothing was lost in a cut.
-        let cut = std::mem::take(&mut known.cut);
+        let cause = std::mem::replace(&mut known.since, GapCause::Lost);
         let unseen = unseen?;
         known.last = frame.sequence;
-        let cause = if cut {
-            GapCause::Disconnected
-        } else {
-            GapCause::Lost
-        };
         Some((Some(unseen - itself(frame)), cause))
     }
 
@@ -131,7 +141,7 @@ impl Receiver {
         let known = Known {
             last: frame.sequence,
             heard: now,
-            cut: false,
+            since: GapCause::Lost,
         };
         self.streams.insert((frame.instance, frame.stream), known);
         let missing = frame.sequence.saturating_sub(itself(frame));
@@ -370,6 +380,20 @@ mod tests {
         assert_eq!(
             receiver.accept(at(40), &of_stream(4, message(31, 40, 5))),
             Receipt::DeliverAfter(lost(4))
+        );
+    }
+
+    /// U8: told once with the number, not twice.
+    #[test]
+    fn what_the_feed_itself_dropped_is_counted_by_the_sequences() {
+        let mut receiver = receiver();
+        receive(&mut receiver, at(20), &message(20, 20, 1));
+        let mut dropped = Gap::new(GapCause::Slow);
+        dropped.missing = Some(3);
+        assert_eq!(receiver.dropped(dropped), Gap::new(GapCause::Slow));
+        assert_eq!(
+            receiver.accept(at(20), &message(20, 20, 5)),
+            Receipt::DeliverAfter(missing(3, GapCause::Slow))
         );
     }
 
