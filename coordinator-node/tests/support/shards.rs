@@ -1,0 +1,295 @@
+//! What the tests of shards share: a planner by hand, and a log of who worked on what, and when.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coordinator_memory::MemoryStore;
+use coordinator_node::core::{
+    AssignmentStore, Document, Incarnation, KeyspaceReport, Layout, Life, MemberIndex,
+    MembershipStore, Slot, Swap, Swapped,
+};
+use coordinator_node::{
+    Backend, Epoch, FencingToken, Group, HeldShard, Keyspace, MemberId, Node, Routing,
+};
+use tokio::time::Instant;
+
+/// Plans by hand: says who owns what, and the store obeys.
+pub(crate) struct Plan {
+    backend: Backend,
+    keyspace: Keyspace,
+    layout: Layout,
+    pub(crate) epoch: Option<Epoch>,
+}
+
+/// What a test says of one shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Say {
+    Free,
+    Owned(&'static str),
+    /// With the epoch of the grant, as it was.
+    Still(&'static str, Epoch),
+    Revoking(&'static str, Epoch),
+}
+
+impl Plan {
+    pub(crate) fn new(store: &MemoryStore, keyspace: &str, layout: Layout) -> Self {
+        Self {
+            backend: store.connect("planner"),
+            keyspace: keyspace.into(),
+            layout,
+            epoch: None,
+        }
+    }
+
+    fn members(&self) -> &Arc<dyn MembershipStore> {
+        self.backend
+            .members
+            .as_ref()
+            .expect("the memory store has members")
+    }
+
+    fn assignments(&self) -> &Arc<dyn AssignmentStore> {
+        self.backend
+            .assignments
+            .as_ref()
+            .expect("the memory store has assignments")
+    }
+
+    /// The newest lives of all members that live.
+    async fn lives(&self) -> Vec<Life> {
+        let snapshot = self
+            .members()
+            .snapshot(&Group::from("test"))
+            .await
+            .expect("a healthy store");
+        snapshot
+            .live()
+            .map(|member| (member.id.clone(), member.incarnation))
+            .collect()
+    }
+
+    /// The present life of a member.
+    pub(crate) async fn life(&self, name: &str) -> Incarnation {
+        let lives = self.lives().await;
+        let found = lives.iter().find(|(id, _)| id.as_str() == name);
+        found.expect("it lives").1
+    }
+
+    /// Stores a document; `ended` are lives to be counted as over.
+    pub(crate) async fn swap(&mut self, said: &[Say], ended: Vec<Life>) -> Swapped {
+        let mut document = Document::new(FencingToken::new(1), self.layout, Routing::Fnv1a64);
+        document.members = self.lives().await;
+        document.slots = said
+            .iter()
+            .map(|say| slot(&document.members, *say))
+            .collect();
+        let bytes = document.encode().expect("a legal document");
+        let mut swap = Swap::new(
+            "test".into(),
+            self.keyspace.clone(),
+            document.planner,
+            bytes,
+        );
+        swap.expected = self.epoch;
+        swap.ended = ended;
+        self.assignments()
+            .swap(&swap)
+            .await
+            .expect("a healthy store")
+    }
+
+    /// Stores a document, which the store must take.
+    pub(crate) async fn say(&mut self, said: &[Say]) -> Epoch {
+        match self.swap(said, Vec::new()).await {
+            Swapped::Stored(epoch) => {
+                self.epoch = Some(epoch);
+                epoch
+            }
+            other => panic!("not stored: {other:?}"),
+        }
+    }
+
+    /// What a member reports of the keyspace.
+    pub(crate) async fn report(&self, name: &str) -> KeyspaceReport {
+        let snapshot = self
+            .members()
+            .snapshot(&Group::from("test"))
+            .await
+            .expect("a healthy store");
+        let member = snapshot.live().find(|member| member.id.as_str() == name);
+        let report = member.and_then(|member| member.report.get(&self.keyspace).cloned());
+        report.unwrap_or_default()
+    }
+
+    /// Waits until a member has acked the present document: it has seen it, and drains nothing.
+    pub(crate) async fn acked(&self, name: &str) {
+        let wanted = self.epoch.expect("a document was stored");
+        loop {
+            let report = self.report(name).await;
+            if report.seen >= wanted && report.draining.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn slot(members: &[Life], say: Say) -> Slot {
+    let index = |name: &str| {
+        let found = members.iter().position(|(id, _)| id.as_str() == name);
+        MemberIndex::try_from(found.expect("it lives")).expect("few members")
+    };
+    match say {
+        Say::Free => Slot::Free { reserved: None },
+        Say::Owned(name) => Slot::Owned {
+            member: index(name),
+            token: Epoch::new(0),
+        },
+        Say::Still(name, token) => Slot::Owned {
+            member: index(name),
+            token,
+        },
+        Say::Revoking(name, token) => Slot::Revoking {
+            member: index(name),
+            token,
+            since: Epoch::new(0),
+            next: None,
+        },
+    }
+}
+
+/// Some work on a shard: from when to when, by the virtual clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Stint {
+    pub(crate) member: MemberId,
+    pub(crate) shard: u16,
+    pub(crate) token: u64,
+    pub(crate) from: Instant,
+    pub(crate) to: Option<Instant>,
+}
+
+/// Who worked on what.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<Stint>>>);
+
+/// Records the end of a stint when it is dropped with the work.
+pub(crate) struct Working {
+    log: Log,
+    at: usize,
+}
+
+impl Log {
+    pub(crate) fn begin(&self, node: &MemberId, shard: &impl HeldShard) -> Working {
+        let token = shard.lease().expect("just granted").token.get();
+        let mut stints = self.0.lock().expect("no panic under the lock");
+        stints.push(Stint {
+            member: node.clone(),
+            shard: shard.shard().get(),
+            token,
+            from: Instant::now(),
+            to: None,
+        });
+        Working {
+            log: self.clone(),
+            at: stints.len() - 1,
+        }
+    }
+
+    pub(crate) fn stints(&self) -> Vec<Stint> {
+        self.0.lock().expect("no panic under the lock").clone()
+    }
+
+    /// Who works on a shard now.
+    pub(crate) fn working(&self, shard: u16) -> Vec<String> {
+        let stints = self.stints();
+        let open = stints
+            .iter()
+            .filter(|stint| stint.shard == shard && stint.to.is_none());
+        open.map(|stint| stint.member.to_string()).collect()
+    }
+
+    /// The shards that a member works on now, rising.
+    pub(crate) fn held_by(&self, name: &str) -> Vec<u16> {
+        let stints = self.stints();
+        let open = stints
+            .iter()
+            .filter(|stint| stint.member.as_str() == name && stint.to.is_none());
+        let mut shards: Vec<u16> = open.map(|stint| stint.shard).collect();
+        shards.sort_unstable();
+        shards
+    }
+
+    /// ONE-OWNER: no two stints of one shard overlap, and their tokens rise from owner to owner.
+    pub(crate) fn check_one_owner(&self) {
+        let mut stints = self.stints();
+        stints.sort_by_key(|stint| (stint.shard, stint.from));
+        for pair in stints.windows(2) {
+            let [before, after] = pair else { continue };
+            if before.shard == after.shard {
+                let end = before.to.unwrap_or_else(Instant::now);
+                let ended = before.to.is_some() && end <= after.from;
+                assert!(ended, "two owners at once: {before:?} and {after:?}");
+                assert!(before.token <= after.token, "{before:?} and {after:?}");
+            }
+        }
+    }
+
+    /// ONE-OWNER of a dense keyspace: no two cuts overlap.
+    pub(crate) fn check_one_cut(&self) {
+        let stints = self.stints();
+        for one in &stints {
+            for other in stints.iter().filter(|other| other.token > one.token) {
+                assert!(
+                    one.to.is_some_and(|end| end <= other.from),
+                    "{one:?} and {other:?}"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if let Ok(mut stints) = self.log.0.lock() {
+            stints[self.at].to = Some(Instant::now());
+        }
+    }
+}
+
+/// Serves a keyspace of `shards` in the background: each shard works until it is to finish, and
+/// then takes `drain` to do so.
+pub(crate) fn serve(
+    node: &Node,
+    log: &Log,
+    config: coordinator_node::ShardConfig,
+    drain: Duration,
+) -> tokio::task::JoinHandle<Result<(), coordinator_node::RunError>> {
+    let (node, log) = (node.clone(), log.clone());
+    tokio::spawn(async move {
+        let me = node.id().clone();
+        let work = move |shard: coordinator_node::OwnedShard| {
+            let working = log.begin(&me, &shard);
+            async move {
+                shard.draining().await;
+                tokio::time::sleep(drain).await;
+                drop(working);
+                drop(shard);
+                Ok(())
+            }
+        };
+        node.run_shards(config, work).await
+    })
+}
+
+/// Waits for a condition of the test; virtual time passes meanwhile.
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let waited = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(300), waited)
+        .await
+        .expect("it happens in time");
+}
