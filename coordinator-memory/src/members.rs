@@ -24,6 +24,8 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Members {
     groups: BTreeMap<Group, Fleet>,
+    /// Above all versions that were told before the last loss of memory.
+    floor: Version,
 }
 
 /// One group.
@@ -267,19 +269,25 @@ impl Members {
         before - fleet.records.len()
     }
 
-    /// After a fail-over the versions go on above all that were ever told: the lost ones, too.
-    pub(crate) fn outgrow(&mut self, now: Moment) {
+    /// Takes over from what was known before a loss of memory: the versions go on above all that
+    /// were ever told, the lost ones, too. A member that knows a lost one must hear the news.
+    pub(crate) fn succeed(&mut self, former: &Self, now: Moment) {
+        let told = former.groups.values().flat_map(|fleet| {
+            let Versions { members, reports } = fleet.versions;
+            [members, reports]
+        });
+        let told = told.max().unwrap_or_default().max(former.floor);
+        self.floor = Version::new((told.get() + 1).max(millis(now)));
         for fleet in self.groups.values_mut() {
-            let above = Version::new(millis(now));
-            fleet.versions.members = fleet.versions.members.max(above);
-            fleet.versions.reports = fleet.versions.reports.max(above);
+            fleet.versions.members = fleet.versions.members.max(self.floor);
+            fleet.versions.reports = fleet.versions.reports.max(self.floor);
         }
     }
 
     /// The group, new if need be. Its versions begin at the wall clock, so that a store which came
     /// back empty never tells a version that it told before.
     fn fleet(&mut self, group: &Group, now: Moment) -> &mut Fleet {
-        let version = Version::new(millis(now));
+        let version = Version::new(millis(now)).max(self.floor);
         self.groups.entry(group.clone()).or_insert_with(|| Fleet {
             versions: Versions {
                 members: version,

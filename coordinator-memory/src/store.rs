@@ -244,6 +244,12 @@ impl MemoryStore {
         self.hub.state.lock().quarantine()
     }
 
+    /// How long the store has existed, in true time: to date what a test observes like the
+    /// entries of its [`history`](Self::history).
+    pub fn elapsed(&self) -> Duration {
+        self.hub.state.lock().clock.elapsed()
+    }
+
     /// What the store did, oldest first, as far back as [`MemoryStoreBuilder::history`] says.
     pub fn history(&self) -> Vec<Entry> {
         self.hub.state.lock().history.entries()

@@ -135,7 +135,7 @@ async fn members_learn_of_the_new_memory_and_join_anew_in_quarantine() {
     store.forget_everything();
     let beat = members(&a).heartbeat(&heartbeat("a", life, 3)).await;
     assert_eq!(beat.unwrap(), Beat::Expired);
-    assert!(joined(&a, "a", 1).await >= life);
+    assert!(joined(&a, "a", 1).await > life);
 }
 
 /// A fail-over must not make old versions look new, or new ones old.
@@ -147,7 +147,6 @@ async fn after_a_fail_over_every_member_hears_the_news() {
     let replica = store.replica();
     joined(&a, "lost", 2).await;
     let known = members(&a).snapshot(&group()).await.unwrap().versions;
-    sleep(seconds(1)).await;
     store.fail_over(replica);
     joined(&a, "other", 3).await;
     let mut beat = heartbeat("a", life, 1);
@@ -159,6 +158,21 @@ async fn after_a_fail_over_every_member_hears_the_news() {
         panic!("the snapshot is another");
     };
     assert_eq!(news.members.len(), 2);
+}
+
+/// The same, where nothing but the wall clock could tell the versions apart, and it stands.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_came_back_empty_tells_no_version_twice() {
+    let store = MemoryStore::new();
+    let a = store.connect("a");
+    for name in ["a", "b", "c", "d", "e"] {
+        joined(&a, name, 1).await;
+    }
+    let before = members(&a).snapshot(&group()).await.unwrap().versions;
+    store.forget_everything();
+    joined(&a, "a", 1).await;
+    let after = members(&a).snapshot(&group()).await.unwrap().versions;
+    assert!(after.members > before.members && after.reports > before.reports);
 }
 
 /// G7, M3: a record that was deleted underneath ends nobody before `max_ttl` has passed.

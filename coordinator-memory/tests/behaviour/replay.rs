@@ -1,7 +1,9 @@
 //! The same seed gives the same run.
 
-use coordinator_core::{Acquisition, Backend};
-use coordinator_memory::{Entry, MemoryStore};
+use std::time::Duration;
+
+use coordinator_core::{Acquisition, Backend, FencingToken};
+use coordinator_memory::{Entry, Event, MemoryStore};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
@@ -63,4 +65,34 @@ async fn two_runs_from_one_seed_have_equal_histories() {
     assert!(first.len() > 100, "something happened: {}", first.len());
     assert_eq!(first, again);
     assert_ne!(first, other);
+}
+
+/// Clauses 1 and 3 under every fault: leases do not overlap in true time, and tokens rise.
+#[tokio::test(start_paused = true)]
+async fn leases_never_overlap_and_tokens_rise_whatever_fails() {
+    for seed in 0..20 {
+        let (mut held, mut last) = (None, FencingToken::new(0));
+        for Entry { at, event } in run(seed).await {
+            match event {
+                Event::Granted { token, ttl, .. } => {
+                    let free = held.is_none_or(|(_, until): (FencingToken, Duration)| until <= at);
+                    assert!(
+                        free,
+                        "seed {seed}: granted {token} at {at:?} while {held:?}"
+                    );
+                    assert!(token > last, "seed {seed}: {token} after {last}");
+                    (held, last) = (Some((token, at + ttl)), token);
+                }
+                Event::Renewed { token, ttl, .. } => held = Some((token, at + ttl)),
+                Event::Released { token, .. } => {
+                    assert_eq!(
+                        held.take().map(|(held, _)| held),
+                        Some(token),
+                        "seed {seed}"
+                    );
+                }
+                other => panic!("nothing else was asked for: {other:?}"),
+            }
+        }
+    }
 }
