@@ -62,6 +62,7 @@ mod health;
 mod lease;
 mod lock;
 mod members;
+mod planner;
 mod shards;
 mod shared;
 #[cfg(feature = "signal")]

@@ -66,6 +66,11 @@ metrics! {
     DRAIN_SECONDS = "coordinator_drain_seconds", Histogram, ["keyspace"], "From the request to end a shard's work until it was gone, in seconds.";
     SHARD_RESTARTS = "coordinator_shard_restarts_total", Counter, ["keyspace"], "Shards' work started again after it failed or panicked.";
     CHECKPOINTS = "coordinator_checkpoints_total", Counter, ["keyspace", "operation", "outcome"], "Checkpoints loaded and saved, and those refused.";
+    PLANNING = "coordinator_planning", Gauge, ["keyspace"], "1 while this node plans the keyspace.";
+    PLANS = "coordinator_plans_total", Counter, ["keyspace", "outcome"], "Plans sent to the store, by outcome.";
+    SHARDS_PLANNED = "coordinator_shards_planned_total", Counter, ["keyspace", "what"], "Shards that stored plans granted, revoked or freed.";
+    EVICTIONS = "coordinator_evictions_total", Counter, ["keyspace", "cause"], "Members put out by this node's planner, by cause.";
+    SWAP_SECONDS = "coordinator_swap_seconds", Histogram, ["keyspace"], "Round trip of a plan to the store, in seconds.";
 }
 
 #[cfg(feature = "metrics")]

@@ -226,8 +226,11 @@ pub enum EvictCause {
 #[non_exhaustive]
 pub enum ResignCause {
     /// A planner with a higher token leads.
-    #[error("a planner with a higher token leads")]
-    Superseded,
+    #[error("a planner with the higher token {by} leads")]
+    Superseded {
+        /// That token: a later lease of ours must outrank it (K1).
+        by: FencingToken,
+    },
     /// No round came to its end for three TTLs: perhaps another process fares better (S9).
     #[error("no round of planning could be finished for too long")]
     Stuck,
@@ -373,7 +376,7 @@ impl Planner {
                 }
                 self.learn(now, stored, out);
             }
-            Ok(Lead::Fenced { by: _ }) => self.resign(ResignCause::Superseded, out),
+            Ok(Lead::Fenced { by }) => self.resign(ResignCause::Superseded { by }, out),
             Err(error) => self.failed(now, error, out),
         }
     }
@@ -433,7 +436,9 @@ impl Planner {
                 self.floor = self.floor.max(*found);
                 reign.forget(now, self.config.ttl);
             }
-            Ok(Swapped::Fenced { by: _ }) => self.resign(ResignCause::Superseded, out),
+            Ok(Swapped::Fenced { by }) => {
+                self.resign(ResignCause::Superseded { by: *by }, out);
+            }
             // Someone came back in time, or its record is gone: look again.
             Ok(Swapped::NotEnded(_)) => reign.look_again(now, self.config.ttl),
             // It may be stored, or not: what is there decides.
@@ -460,7 +465,7 @@ impl Planner {
     fn resign(&mut self, cause: ResignCause, out: &mut Vec<PlannerAction>) {
         self.reign = None;
         let cool_down = match &cause {
-            ResignCause::Superseded => Duration::ZERO,
+            ResignCause::Superseded { .. } => self.config.ttl / 3,
             ResignCause::Stuck
             | ResignCause::Mismatch(_)
             | ResignCause::Document(_)

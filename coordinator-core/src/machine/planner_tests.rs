@@ -664,7 +664,7 @@ fn a_planner_with_a_lower_token_resigns_at_once() {
     bench.step(PlannerEvent::Leading { token: TOKEN });
     let by = FencingToken::new(8);
     let answer = Ok(Lead::Fenced { by });
-    let (cool_down, cause) = (Duration::ZERO, ResignCause::Superseded);
+    let (cool_down, cause) = (TTL / 3, ResignCause::Superseded { by });
     assert_eq!(
         bench.step(PlannerEvent::LeadAnswered { request: 1, answer }),
         [PlannerAction::Resign { cool_down, cause }]
