@@ -2,8 +2,6 @@
 
 mod driver;
 mod requests;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

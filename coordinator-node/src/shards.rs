@@ -13,6 +13,7 @@ mod service;
 
 use std::future::Future;
 
+pub use coordinator_core::machine::planner::Handoff;
 use coordinator_core::{BoxError, Keyspace, Layout};
 
 pub use by_hand::Shards;
@@ -23,16 +24,6 @@ pub(crate) use service::Keyspaces;
 
 use crate::errors::{AcquireError, RunError};
 use crate::handle::Node;
-
-/// How a dense keyspace passes from one cut to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Handoff {
-    /// All parts of the old cut end before any part of the new one begins.
-    #[default]
-    Barrier,
-    /// The new cut begins at once: old and new parts overlap while the old ones drain.
-    Immediate,
-}
 
 impl Node {
     /// Splits a keyspace among the members that serve it, and runs `work` on each shard that this

@@ -459,6 +459,19 @@ fn a_rolling_restart_within_the_grace_period_moves_no_shard() {
     assert_eq!(document.slots[0], first.slots[0]);
 }
 
+/// S5: a process is a member before it serves.
+#[test]
+fn who_is_back_and_does_not_serve_yet_is_still_waited_for() {
+    let both = vec![fixed(member("a", 1)), fixed(member("b", 1))];
+    let (mut bench, _) = settled(with_grace(4), both);
+    let gone = fixed(ended("b", 1, EndReason::Left, 0, 0));
+    let mut back = fixed(member("b", 2));
+    back.profile.keyspaces.clear();
+    let actions = bench.change(vec![fixed(member("a", 1)), gone, back]);
+    let (document, _) = bench.store(&actions);
+    assert_eq!(picture(&document), "a?ba?b");
+}
+
 /// S5, CE: the store measures, so that the grace period does not begin anew with a new planner.
 #[test]
 fn the_grace_period_ends_by_the_stores_measure() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use coordinator_core::machine::keeper::{
     Keeper, KeeperAction as Action, KeeperEvent as Event, Terms,
 };
+use coordinator_core::machine::planner::PlannerConfig;
 use coordinator_core::{
     AssignmentError, Backoff, Document, Epoch, Incarnation, LostCause, MemoryId, Moment, ShardId,
     StoredDocument,
@@ -22,6 +23,7 @@ use super::line::{Line, Offer, Stop};
 use super::seat::{Seat, SeatId, SeatParts};
 use crate::lease::Grip;
 use crate::members::Standing;
+use crate::planner::{self, Planning};
 use crate::tasks::sleep_until;
 use crate::telemetry;
 
@@ -49,6 +51,8 @@ pub(super) struct Driver {
     life: Option<Incarnation>,
     memory: Option<MemoryId>,
     offer: Option<Offer>,
+    /// Who serves a keyspace takes part in planning it.
+    planning: Option<Planning>,
     runs: BTreeMap<SeatId, Run>,
     reading: Option<Reading>,
     /// Read again as soon as the read under way is done: it may have begun too early.
@@ -86,6 +90,7 @@ impl Driver {
             life: None,
             memory: None,
             offer: None,
+            planning: None,
             runs: BTreeMap::new(),
             reading: None,
             reread: false,
@@ -362,6 +367,7 @@ impl Driver {
         let mut terms = Terms::new(offer.config.drain_timeout);
         terms.overlap = offer.handoff() == Handoff::Immediate;
         info!(keyspace = %self.line.keyspace, layout = %offer.layout, "serving");
+        self.planning = self.plan(&offer);
         self.offer = Some(offer);
         self.line.state.send_modify(|state| {
             state.serving = true;
@@ -373,11 +379,29 @@ impl Driver {
         self.step(Event::Serve(terms));
     }
 
+    fn plan(&self, offer: &Offer) -> Option<Planning> {
+        let Line {
+            context,
+            membership,
+            keyspace,
+            ..
+        } = &*self.line;
+        let served = &offer.config;
+        let mut config = PlannerConfig::new(keyspace.clone(), offer.layout, served.routing);
+        config.handoff = offer.handoff();
+        config.reshard_interval = served.reshard_interval;
+        config.grace_period = served.grace_period;
+        config.drain_timeout = served.drain_timeout;
+        config.ttl = context.trust.ttl();
+        planner::serve(context, membership, config, served.strategy.clone())
+    }
+
     fn stop_serving(&mut self, how: Stop) {
         let Some(offer) = self.offer.take() else {
             return;
         };
         info!(keyspace = %self.line.keyspace, "serving no longer");
+        self.planning = None;
         self.line.membership.serve(&self.line.keyspace, false);
         self.line.state.send_modify(|state| state.serving = false);
         if how == Stop::Drop {

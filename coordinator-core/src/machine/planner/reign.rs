@@ -50,8 +50,8 @@ pub(super) struct Draft {
 /// Who is reckoned with, and since when (S6).
 #[derive(Debug, Default)]
 pub(super) struct Planned {
-    pub(super) entries: Option<Vec<Entry>>,
-    changed_at: Moment,
+    entries: Option<Vec<Entry>>,
+    changed_at: Option<Moment>,
 }
 
 impl Planned {
@@ -59,21 +59,24 @@ impl Planned {
     /// `wake` is told when to ask again.
     pub(super) fn settle(&mut self, scene: &Scene<'_>, wake: &mut Wake) -> Vec<Entry> {
         let (now, wanted) = (scene.look.now, &scene.entries);
-        let ripe = self.changed_at + scene.look.config.reshard_interval;
-        match &self.entries {
-            Some(entries) if entries == wanted => {}
-            Some(entries) if now < ripe && only_joins(scene, entries) => {
+        let interval = scene.look.config.reshard_interval;
+        let ripe = self.changed_at.map(|changed_at| changed_at + interval);
+        match (&self.entries, ripe) {
+            (Some(entries), _) if entries == wanted => {}
+            (Some(entries), Some(ripe)) if now < ripe && only_joins(scene, entries) => {
                 wake.at(ripe);
                 return entries.clone();
             }
-            Some(_) | None => self.accept(now, wanted.clone()),
+            (Some(_) | None, _) => self.accept(now, wanted.clone()),
         }
         wanted.clone()
     }
 
+    /// Reckons with these from now on. The first ones are no change.
     pub(super) fn accept(&mut self, now: Moment, entries: Vec<Entry>) {
-        self.changed_at = now;
-        self.entries = Some(entries);
+        if self.entries.replace(entries).is_some() {
+            self.changed_at = Some(now);
+        }
     }
 }
 

@@ -177,15 +177,15 @@ impl<'a> Scene<'a> {
         for lives in records.chunk_by(|one, other| one.id == other.id) {
             // One life of a name is live or due at most, and it is the last.
             let Some(last) = lives.last() else { continue };
-            let serves = |presence| {
-                let serves = last.profile.keyspaces.contains(&self.look.config.keyspace);
-                serves.then_some((*last, presence))
-            };
+            let serves = last.profile.keyspaces.contains(&self.look.config.keyspace);
             let entry = match last.state {
                 MemberState::Live { evicted: true, .. } => None,
-                MemberState::Live { evicted: false, .. } => serves(Presence::Live),
-                MemberState::Due if self.look.mercy.is_some() => serves(Presence::Spared),
-                MemberState::Due | MemberState::Ended { .. } => {
+                MemberState::Live { evicted: false, .. } if serves => Some((*last, Presence::Live)),
+                MemberState::Due if self.look.mercy.is_some() => {
+                    serves.then_some((*last, Presence::Spared))
+                }
+                // Back already, but not serving yet, is as good as still away.
+                MemberState::Live { .. } | MemberState::Due | MemberState::Ended { .. } => {
                     let holder = holders.get(&last.id);
                     let awaited = holder.filter(|member| self.look.is_awaited(member, wake));
                     awaited.map(|member| (*member, Presence::Away))
