@@ -13,8 +13,8 @@ use coordinator_node::core::{Layout, Swapped};
 use coordinator_node::{
     AcquireError, LostCause, OnError, OwnedShard, RunError, SaveError, ShardConfig, ShutdownError,
 };
-use fleet::{Log, Plan, Say, serve, until};
-use support::{Watch, node, pass, within};
+use fleet::{Log, Plan, Say, node, serve, unplanned, until};
+use support::{Watch, pass, within};
 
 const TWO: Layout = Layout::Fixed { shards: 2 };
 const QUICK: Duration = Duration::ZERO;
@@ -508,7 +508,7 @@ async fn nothing_runs_after_shutdown_has_returned() {
 #[tokio::test(start_paused = true)]
 async fn missing_parts_are_named() {
     let store = MemoryStore::new();
-    let mut backend = store.connect("a");
+    let mut backend = unplanned(&store, "a");
     backend.checkpoints = None;
     let a = support::builder(&store, "a")
         .backend(backend)

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
 use coordinator_node::core::{
-    AssignmentStore, Document, Incarnation, KeyspaceReport, Layout, Life, MemberIndex,
-    MembershipStore, Slot, Swap, Swapped,
+    Acquisition, AssignmentStore, Claim, Document, Holder, Incarnation, Instance, KeyspaceReport,
+    Layout, Life, LockBackend, LockError, MemberIndex, MembershipStore, Release, Renewal, Slot,
+    StoreId, Swap, Swapped, async_trait,
 };
 use coordinator_node::{
-    Backend, Epoch, FencingToken, Group, HeldShard, Keyspace, MemberId, Node, Routing,
+    Backend, Epoch, FencingToken, Group, HeldShard, Key, Keyspace, MemberId, Node, Routing,
 };
 use tokio::time::Instant;
 
@@ -20,6 +21,54 @@ pub(crate) struct Plan {
     keyspace: Keyspace,
     layout: Layout,
     pub(crate) epoch: Option<Epoch>,
+}
+
+/// Gives no lease to anybody, so that no member plans: the test does.
+struct NobodyLeads;
+
+#[async_trait]
+impl LockBackend for NobodyLeads {
+    async fn acquire(&self, _: &Claim) -> Result<Acquisition, LockError> {
+        let owner = MemberId::from("the test");
+        let holder = Holder::new(owner, Instance::from_random(1), FencingToken::new(1));
+        Ok(Acquisition::HeldBy(holder))
+    }
+
+    async fn renew(&self, _: &Claim, _: FencingToken) -> Result<Renewal, LockError> {
+        Ok(Renewal::Lost)
+    }
+
+    async fn release(
+        &self,
+        _: &Claim,
+        _: FencingToken,
+        _: Option<&MemberId>,
+    ) -> Result<Release, LockError> {
+        Ok(Release::NotHeld)
+    }
+
+    async fn holder(&self, _: &Key) -> Result<Option<Holder>, LockError> {
+        Ok(None)
+    }
+
+    fn store(&self) -> StoreId {
+        StoreId::from("nobody leads")
+    }
+}
+
+/// A backend on which the node plans nothing.
+pub(crate) fn unplanned(store: &MemoryStore, name: &str) -> Backend {
+    Backend {
+        locks: Some(Arc::new(NobodyLeads)),
+        ..store.connect(name)
+    }
+}
+
+/// A node of the group `test` that plans nothing.
+pub(crate) async fn node(store: &MemoryStore, name: &str) -> Node {
+    let builder = Node::builder("test").member(name);
+    let started = builder.backend(unplanned(store, name)).start().await;
+    started.expect("a healthy store takes every member")
 }
 
 /// What a test says of one shard.
