@@ -553,10 +553,10 @@ async fn a_full_publish_queue_makes_publishers_wait_and_then_say_unavailable() {
     broker.script(|_| Reply::Hang);
     let a = broker.node("a");
     let topic: Topic = Topic::new("big");
-    let publish = || a.bus.publish(&topic, &Bytes::from(vec![0; MIB]));
-    let waiting: Vec<_> = (0..15).map(|_| publish()).collect();
+    let publish = |size| a.bus.publish(&topic, &Bytes::from(vec![0; size]));
+    let waiting: Vec<_> = (0..15).map(|_| publish(MIB)).collect();
     let began = Instant::now();
-    let error = publish().await.unwrap_err();
+    let error = publish(8 * MIB).await.unwrap_err();
     assert!(matches!(error, BusError::Unavailable { .. }), "{error}");
     assert_eq!(began.elapsed(), QUEUE_PATIENCE);
     broker.heal();
