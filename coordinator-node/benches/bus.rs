@@ -167,26 +167,26 @@ fn benches(criterion: &mut Criterion) {
 
     let (one, fifty): (usize, usize) = (100_000, 20_000);
     group.throughput(Throughput::Elements(one as u64));
-    group.bench_function("1 subscriber", |bench| {
+    group.bench_function("1_subscriber", |bench| {
         let buses = [subscriber.bus()];
         bench.iter_custom(|times| {
             let once = || runtime.block_on(through_the_bus(&publisher.bus(), &buses, one));
             repeat(times, once)
         });
     });
-    group.bench_function("1 subscriber, tokio mpsc", |bench| {
+    group.bench_function("limit_tokio_mpsc_to_1", |bench| {
         bench.iter_custom(|times| repeat(times, || runtime.block_on(through_mpsc(one))));
     });
 
     group.throughput(Throughput::Elements(fifty as u64));
-    group.bench_function("50 subscribers", |bench| {
+    group.bench_function("50_subscribers", |bench| {
         let buses = vec![subscriber.bus(); 50];
         bench.iter_custom(|times| {
             let once = || runtime.block_on(through_the_bus(&publisher.bus(), &buses, fifty));
             repeat(times, once)
         });
     });
-    group.bench_function("50 subscribers, tokio broadcast", |bench| {
+    group.bench_function("limit_tokio_broadcast_to_50", |bench| {
         bench.iter_custom(|times| repeat(times, || runtime.block_on(through_broadcast(50, fifty))));
     });
     group.finish();

@@ -145,7 +145,8 @@ impl Bus {
     ///
     /// The message is encoded and, as far as the queue of 16 MiB has room, queued by the call
     /// itself, so messages leave in the order of the calls. The future is done when the backend has
-    /// accepted it. To publish many, make the calls first and await the futures then: what
+    /// accepted it; while the queue is full it first waits for room, and leaves in the order of
+    /// awaiting. To publish many, make the calls first and await the futures then: what
     /// is queued while a batch is in flight leaves together in the next one.
     ///
     /// # Errors

@@ -24,8 +24,9 @@ use crate::context::Context;
 use crate::tasks::panic_message;
 use crate::telemetry;
 
-/// So many events are handed on together at most.
+/// So many events are handed on together at most, or little more than so many bytes.
 const CHUNK: usize = 128;
+const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// `subscribe` waits so long for the feed to be live.
 const LIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -282,7 +283,7 @@ impl Reader {
         let mut next = feed.next().await;
         let now = self.context.now();
         let mut events = Vec::with_capacity(room.min(8));
-        let mut going = true;
+        let (mut counted, mut bytes, mut going) = (0, 0, true);
         loop {
             match next {
                 Some(FeedEvent::Disconnected) => {
@@ -302,7 +303,9 @@ impl Reader {
                     break;
                 }
             }
-            if events.len() >= room {
+            bytes += events.get(counted..).map_or(0, total);
+            counted = events.len();
+            if counted >= room || bytes >= CHUNK_BYTES {
                 break;
             }
             match feed.next().now_or_never() {
@@ -335,6 +338,10 @@ impl Reader {
         }
         self.shared.hand_on(events);
     }
+}
+
+fn total(events: &[Event]) -> usize {
+    events.iter().map(Event::bytes).sum()
 }
 
 /// The feed was refused for good.

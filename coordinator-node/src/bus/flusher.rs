@@ -25,7 +25,7 @@ const BEACON_RETRY: Duration = Duration::from_secs(1);
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(500);
 
 /// The clock may jump ahead of the runtime's timers: look again this often.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Sends what is queued, and the beacons that follow it.
 pub(super) struct Flusher {

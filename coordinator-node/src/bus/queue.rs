@@ -41,7 +41,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Message { payload, .. } => payload.len(),
             Self::Gap(_) | Self::Malformed(_) => 0,
@@ -108,6 +108,8 @@ pub(super) struct Queue {
     drained: Notify,
     max_messages: usize,
     pub(super) others_only: bool,
+    /// Drops nothing: who fills it asks for room first.
+    paced: bool,
 }
 
 #[derive(Debug, Default)]
@@ -126,13 +128,14 @@ pub(super) struct Pushed {
 }
 
 impl Queue {
-    pub(super) fn new(max_messages: usize, others_only: bool) -> Self {
+    pub(super) fn new(max_messages: usize, others_only: bool, paced: bool) -> Self {
         Self {
             state: Mutex::default(),
             closed: AtomicBool::new(false),
             drained: Notify::new(),
             max_messages: max_messages.max(1),
             others_only,
+            paced,
         }
     }
 
@@ -145,7 +148,11 @@ impl Queue {
                 dropped: 0,
             };
         }
-        let queued = state.take_in(chunk, self.max_messages);
+        let queued = if self.paced {
+            state.take_all(chunk)
+        } else {
+            state.take_in(chunk, self.max_messages)
+        };
         let dropped = chunk.events.get(queued..).unwrap_or_default();
         if !dropped.is_empty() {
             state.drop_newest(dropped);
@@ -219,20 +226,29 @@ impl Queue {
 }
 
 impl State {
+    fn take_all(&mut self, chunk: &Arc<Chunk>) -> usize {
+        self.take_prefix(chunk, chunk.len());
+        chunk.len()
+    }
+
     /// Queues as much of the chunk as fits. Says how many events that is.
     fn take_in(&mut self, chunk: &Arc<Chunk>, max_messages: usize) -> usize {
-        let room = max_messages - self.messages;
+        let room = max_messages.saturating_sub(self.messages);
         let fits = if chunk.len() <= room && self.bytes + chunk.bytes <= QUEUE_BYTES {
             chunk.len()
         } else {
             self.prefix_that_fits(chunk, room)
         };
-        if fits > 0 {
-            self.messages += fits;
-            self.bytes += bytes(chunk, &(0..fits));
-            self.items.push_back(Item::Events(chunk.clone(), 0..fits));
-        }
+        self.take_prefix(chunk, fits);
         fits
+    }
+
+    fn take_prefix(&mut self, chunk: &Arc<Chunk>, count: usize) {
+        if count > 0 {
+            self.messages += count;
+            self.bytes += bytes(chunk, &(0..count));
+            self.items.push_back(Item::Events(chunk.clone(), 0..count));
+        }
     }
 
     fn prefix_that_fits(&self, chunk: &Chunk, room: usize) -> usize {
@@ -302,7 +318,7 @@ mod tests {
     /// U8, B11.
     #[test]
     fn what_does_not_fit_is_dropped_newest_first_and_counted_exactly() {
-        let queue = Queue::new(5, false);
+        let queue = Queue::new(5, false, false);
         let (queued, dropped) = (3, 0);
         assert_eq!(queue.push(&messages(3, 1)), Pushed { queued, dropped });
         let (queued, dropped) = (2, 1);
@@ -316,7 +332,7 @@ mod tests {
     /// U8.
     #[test]
     fn a_queue_is_bounded_in_bytes_too_but_one_message_always_fits() {
-        let queue = Queue::new(1_000, false);
+        let queue = Queue::new(1_000, false, false);
         queue.push(&messages(1, QUEUE_BYTES + 1));
         queue.push(&messages(1, 1));
         assert_eq!(drain(&queue), (1, vec![Some(1)]));
@@ -326,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_dropped_gap_adds_what_it_stood_for() {
-        let queue = Queue::new(1, false);
+        let queue = Queue::new(1, false, false);
         queue.push(&messages(1, 1));
         let mut gap = Gap::new(GapCause::Lost);
         gap.missing = Some(7);
@@ -359,7 +375,7 @@ mod tests {
     /// H17.
     #[test]
     fn a_closed_queue_yields_nothing_not_even_what_waited() {
-        let queue = Queue::new(5, false);
+        let queue = Queue::new(5, false, false);
         queue.push(&messages(3, 1));
         queue.close();
         queue.push(&messages(1, 1));

@@ -87,7 +87,8 @@ impl<T: Payload> Subscribe<T> {
             .clone()
             .map_err(|missing| rejected(missing.into()))?;
         self.topic.check().map_err(|bad| rejected(bad.into()))?;
-        let queue = Arc::new(Queue::new(self.capacity, self.others_only));
+        let paced = self.start != Start::Now;
+        let queue = Arc::new(Queue::new(self.capacity, self.others_only, paced));
         let feed = bus.join_feed(self.wire, self.start, queue.clone());
         let feed = feed.map_err(|down| rejected(down.into()))?;
         // From here on dropping this future takes the queue out again.

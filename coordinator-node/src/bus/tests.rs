@@ -918,6 +918,27 @@ async fn a_durable_subscription_replays_from_its_start_and_stops_reading_when_it
     );
 }
 
+/// U8: nor for size.
+#[tokio::test(start_paused = true)]
+async fn a_durable_subscription_drops_nothing_however_large() {
+    const MIB: usize = 1024 * 1024;
+    let broker = Broker::with(Capabilities::new().durable());
+    let a = broker.node("a");
+    let topic: Topic = Topic::new("big");
+    for number in 0..30 {
+        let payload = Bytes::from(vec![number; MIB]);
+        a.bus.publish(&topic, &payload).await.unwrap();
+    }
+    let mut all = a.bus.subscribe(&topic).start(Start::Oldest).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    for number in 0..30 {
+        let Some(Incoming::Message(message)) = all.next().await else {
+            panic!("every message arrives");
+        };
+        assert_eq!(message.payload.first(), Some(&number));
+    }
+}
+
 /// U10: a durable feed that ends goes on behind its last cursor, without a gap.
 #[tokio::test(start_paused = true)]
 async fn a_durable_feed_that_ends_goes_on_where_it_was() {
