@@ -8,7 +8,7 @@ use std::fmt;
 use std::num::{NonZeroU16, ParseIntError};
 use std::str::FromStr;
 
-use coordinator_node::core::Routing;
+use coordinator_node::Routing;
 
 use crate::input::Event;
 

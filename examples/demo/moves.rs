@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coordinator_node::core::{Document, MemberId, MemberIndex, Slot};
+use coordinator_node::MemberId;
+use coordinator_node::core::{Document, MemberIndex, Slot};
 
 /// Follows the assignment from document to document.
 #[derive(Debug, Default)]
@@ -103,7 +104,8 @@ fn least(before: &[Target], next: &[Target]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use coordinator_node::core::{Epoch, FencingToken, Incarnation, Layout, Routing};
+    use coordinator_node::core::{Incarnation, Layout};
+    use coordinator_node::{Epoch, FencingToken, Routing};
 
     use super::*;
 

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use coordinator_node::core::{
-    Backend, Checkpoint, Document, FencingToken, Group, Key, Keyspace, NUMBER_LIMIT, Position,
-    Save, ShardId, Slot,
-};
+use coordinator_node::core::{Checkpoint, Document, Load, NUMBER_LIMIT, Save, Slot};
+use coordinator_node::{Backend, FencingToken, Group, Key, Keyspace, Position, ShardId};
 use tokio::time::sleep;
 
 use crate::fleet::{GROUP, KEYSPACE};
@@ -136,7 +134,6 @@ impl Watch {
     }
 
     async fn ledger(&self, shard: ShardId) -> anyhow::Result<Ledger> {
-        use coordinator_node::core::Load;
         let Some(store) = &self.backend.checkpoints else {
             return Ok(Ledger::new());
         };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use coordinator_node::core::FencingToken;
+use coordinator_node::FencingToken;
 
 /// Names one tenure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordinator_node::{OwnedShard, WorkResult};
+use coordinator_node::{Lost, OwnedShard, WorkResult};
 use tokio::time::sleep;
 
 use crate::ledger::Ledger;
@@ -47,11 +47,7 @@ struct Tenure<'a> {
 }
 
 impl<'a> Tenure<'a> {
-    fn begin(
-        shard: &OwnedShard,
-        world: &'a World,
-        node: &'a str,
-    ) -> Result<Self, coordinator_node::core::Lost> {
+    fn begin(shard: &OwnedShard, world: &'a World, node: &'a str) -> Result<Self, Lost> {
         let view = shard.view();
         let token = shard.token()?;
         let index = usize::from(shard.id().get());

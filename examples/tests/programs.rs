@@ -1,19 +1,21 @@
 //! The programs that show the public face, as they would stand in a service: whoever changes a
-//! signature sees here what that costs. They are compiled, not run; and each is compiled as a
-//! spawned task, because `Send` is lost easily and missed late.
+//! signature sees here what that costs. What they call on stands for the service's own code.
 //!
 //! Those that need a database or a broker come with their backends.
-#![allow(dead_code, clippy::unused_async, reason = "compiled, not run")]
+#![allow(clippy::unused_async, reason = "a real service would wait here")]
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coordinator_memory::MemoryStore;
 use coordinator_node::{
     BoxError, Bus, BusError, Cursor, Incoming, Json, MemberId, Node, OwnedShard, RunError,
-    ShardConfig, Start, Topic, WorkResult,
+    ShardConfig, ShardId, Start, Topic, WorkResult,
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
@@ -68,11 +70,10 @@ async fn send_mail(_user: u64) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn next_batch(
-    _shard: coordinator_node::ShardId,
-    _position: u64,
-) -> Result<Vec<OrderEvent>, BoxError> {
-    Ok(Vec::new())
+async fn next_batch(_shard: ShardId, after: u64) -> Result<Vec<OrderEvent>, BoxError> {
+    sleep(Duration::from_secs(1)).await;
+    let position = after + 1;
+    Ok(vec![OrderEvent { position }])
 }
 
 async fn handle(_event: &OrderEvent) -> Result<(), BoxError> {
@@ -118,7 +119,7 @@ async fn consume(node: Node) -> Result<(), RunError> {
                     Incoming::Message(message) => run_job(message.payload.0).await?,
                     Incoming::Gap(_) => run_queued_jobs().await?,
                     Incoming::Malformed(bad) => {
-                        tracing_of(&format!("{} sent rubbish: {}", bad.origin, bad.error));
+                        log(&format!("{:?} sent rubbish: {}", bad.origin, bad.error));
                     }
                 }
             }
@@ -127,12 +128,13 @@ async fn consume(node: Node) -> Result<(), RunError> {
         .await
 }
 
-fn tracing_of(_text: &str) {}
+/// Where a service has its log.
+fn log(_text: &str) {}
 
 /// 3. The dense layout: index and count, cut anew at each change of members.
 async fn mail(node: Node) -> Result<(), RunError> {
     node.run_dense("mailer", |shard| async move {
-        tracing_of(&format!("now shard {} of {}", shard.index(), shard.count()));
+        log(&format!("now shard {} of {}", shard.index(), shard.count()));
         while shard.tick(Duration::from_secs(1)).await {
             for user in users_with_mail().await? {
                 if shard.owns(user.to_be_bytes()) {
@@ -190,7 +192,7 @@ async fn follow(bus: Bus, saved: Option<Cursor>) -> anyhow::Result<()> {
         match incoming {
             Incoming::Message(message) => keep(message.payload.0, message.cursor).await?,
             Incoming::Gap(gap) => anyhow::bail!("fell behind retention: {gap:?}"),
-            Incoming::Malformed(bad) => anyhow::bail!("{} sent rubbish", bad.origin),
+            Incoming::Malformed(bad) => anyhow::bail!("{:?} sent rubbish", bad.origin),
         }
     }
     Ok(())
@@ -226,7 +228,7 @@ async fn hand_over(
     let leave = async {
         terminated.await;
         if let Err(error) = election.transfer_to(&successor).await {
-            tracing_of(&format!("resigning instead: {error}"));
+            log(&format!("resigning instead: {error}"));
         }
         anyhow::Ok(node.shutdown().await?) // drains what still runs, resigns, leaves
     };
@@ -239,20 +241,64 @@ async fn write(term: coordinator_node::Leadership) -> WorkResult {
     Ok(())
 }
 
-/// Never called: that it compiles is the point.
-fn each_is_a_task(node: &Node, bus: &Bus, successor: MemberId) {
-    let terminated = || std::future::pending::<()>();
-    drop(tokio::spawn(scheduler(terminated())));
-    drop(tokio::spawn(consume(node.clone())));
-    drop(tokio::spawn(mail(node.clone())));
-    drop(tokio::spawn(run_orders(node.clone())));
-    drop(tokio::spawn(keep_cache(bus.clone(), Cache::default())));
-    drop(tokio::spawn(follow(bus.clone(), None)));
-    drop(tokio::spawn(report_once(node.clone())));
-    drop(tokio::spawn(charge(node.clone(), 42)));
-    drop(tokio::spawn(hand_over(
-        node.clone(),
-        successor,
-        terminated(),
-    )));
+/// A node of its own on the store.
+async fn start(store: &MemoryStore, name: &str) -> Node {
+    let node = Node::builder("app").member(name);
+    node.backend(store.connect(name)).start().await.unwrap()
+}
+
+/// Half a minute, after which every program must end because its node shuts down, and none of
+/// them in an error. Spawned, because `Send` is lost easily and missed late.
+#[tokio::test(start_paused = true)]
+async fn each_program_runs_as_a_task_and_ends_with_its_node() {
+    let store = MemoryStore::new();
+    let node = start(&store, "one").await;
+    let half_a_minute = || sleep(Duration::from_secs(30));
+    let mut programs: JoinSet<Result<(), BoxError>> = JoinSet::new();
+    let run = node.clone();
+    programs.spawn(async { Ok(scheduler(half_a_minute()).await?) });
+    programs.spawn(async { Ok(consume(run).await?) });
+    let run = node.clone();
+    programs.spawn(async { Ok(mail(run).await?) });
+    let run = node.clone();
+    programs.spawn(async { Ok(run_orders(run).await?) });
+    let run = node.bus();
+    programs.spawn(async { Ok(keep_cache(run, Cache::default()).await?) });
+    let run = node.clone();
+    programs.spawn(async { Ok(report_once(run).await?) });
+    let run = node.clone();
+    programs.spawn(async { Ok(charge(run, 42).await.map(drop)?) });
+    half_a_minute().await;
+    node.shutdown().await.unwrap();
+    let ended = timeout(Duration::from_mins(1), programs.join_all()).await;
+    for ended in ended.expect("every program ends") {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_hands_over_to_the_member_that_it_names() {
+    let store = MemoryStore::new();
+    let (one, two) = (start(&store, "one").await, start(&store, "two").await);
+    let leading = sleep(Duration::from_secs(30));
+    let leaving = tokio::spawn(hand_over(one, two.id().clone(), leading));
+    sleep(Duration::from_secs(5)).await;
+    let election = two.election("writer");
+    let led = tokio::spawn(async move { election.run(write).await });
+    leaving.await.unwrap().unwrap();
+    let term = two.election("writer").observe().current().unwrap();
+    assert_eq!(term.leader, *two.id());
+    two.shutdown().await.unwrap();
+    led.await.unwrap().unwrap();
+}
+
+/// A durable bus is asked for what this one does not keep: an error, never a silent start at now.
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_keeps_nothing_refuses_to_start_in_the_past() {
+    let store = MemoryStore::new();
+    let node = start(&store, "one").await;
+    let ended = tokio::spawn(follow(node.bus(), None)).await.unwrap();
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("rejected"), "{error}");
+    node.shutdown().await.unwrap();
 }
