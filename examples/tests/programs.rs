@@ -241,6 +241,10 @@ async fn write(term: coordinator_node::Leadership) -> WorkResult {
     Ok(())
 }
 
+async fn half_a_minute() {
+    sleep(Duration::from_secs(30)).await;
+}
+
 /// A node of its own on the store.
 async fn start(store: &MemoryStore, name: &str) -> Node {
     let node = Node::builder("app").member(name);
@@ -253,7 +257,6 @@ async fn start(store: &MemoryStore, name: &str) -> Node {
 async fn each_program_runs_as_a_task_and_ends_with_its_node() {
     let store = MemoryStore::new();
     let node = start(&store, "one").await;
-    let half_a_minute = || sleep(Duration::from_secs(30));
     let mut programs: JoinSet<Result<(), BoxError>> = JoinSet::new();
     let run = node.clone();
     programs.spawn(async { Ok(scheduler(half_a_minute()).await?) });
@@ -280,13 +283,13 @@ async fn each_program_runs_as_a_task_and_ends_with_its_node() {
 async fn a_leader_hands_over_to_the_member_that_it_names() {
     let store = MemoryStore::new();
     let (one, two) = (start(&store, "one").await, start(&store, "two").await);
-    let leading = sleep(Duration::from_secs(30));
-    let leaving = tokio::spawn(hand_over(one, two.id().clone(), leading));
+    let leaving = tokio::spawn(hand_over(one, two.id().clone(), half_a_minute()));
     sleep(Duration::from_secs(5)).await;
     let election = two.election("writer");
+    let observer = election.observe();
     let led = tokio::spawn(async move { election.run(write).await });
     leaving.await.unwrap().unwrap();
-    let term = two.election("writer").observe().current().unwrap();
+    let term = observer.current().expect("somebody leads");
     assert_eq!(term.leader, *two.id());
     two.shutdown().await.unwrap();
     led.await.unwrap().unwrap();
