@@ -1,1 +1,1 @@
-//! What the examples share.
+//! Nothing is in here: the examples stand beside it, one idea each, and the demo in `demo/`.
