@@ -77,7 +77,7 @@ pub use bus::{Bus, Incoming, Malformed, Message, PayloadTooLarge, Subscribe, Sub
 pub use connect::connect;
 pub use coordinator_core as core;
 pub use coordinator_core::{
-    Backend, BoxError, BusError, Cursor, Epoch, FencingToken, Gap, GapCause, Group, Guarantee,
+    Backend, BoxError, BusError, Bytes, Cursor, Epoch, FencingToken, Gap, GapCause, Group, Guarantee,
     Guarantees, Held, HeldShard, Key, Keyspace, Lease, Lost, LostCause, Member, MemberId, Payload,
     Position, Routing, ShardId, Start, Topic,
 };

@@ -1,0 +1,113 @@
+//! Each declared metric moves, and no other does.
+#![cfg(feature = "metrics")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use coordinator_memory::MemoryStore;
+use coordinator_node::telemetry::{METRICS, MetricKind};
+use coordinator_node::{Bytes, OwnedShard, ShardConfig, Topic};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use support::{lead, node, pass, within};
+
+const NEWS: Topic<String> = Topic::new("news");
+
+/// Everything that happened to each metric, and the labels that it was given.
+#[derive(Default)]
+struct Seen {
+    moved: BTreeSet<String>,
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Seen {
+    /// Histograms and gauges are taken when read: look at every phase.
+    fn look(&mut self, snapshotter: &Snapshotter) {
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            let name = key.key().name().to_owned();
+            let labels = key.key().labels().map(|label| label.key().to_owned());
+            self.labels.entry(name.clone()).or_default().extend(labels);
+            let moved = match value {
+                DebugValue::Counter(count) => count > 0,
+                DebugValue::Gauge(value) => value.0 > 0.0,
+                DebugValue::Histogram(values) => !values.is_empty(),
+            };
+            if moved {
+                self.moved.insert(name);
+            }
+        }
+    }
+}
+
+async fn shard(shard: OwnedShard, failing: bool) -> Result<(), coordinator_node::BoxError> {
+    let position: u64 = shard.load().await?.unwrap_or(0);
+    shard.save(position + 1).await?;
+    if failing {
+        pass(5.0).await;
+        return Err("a bug".into());
+    }
+    shard.draining().await;
+    Ok(())
+}
+
+/// A day in the life of a fleet, with all that is counted in it.
+async fn day(store: &MemoryStore, mut look: impl FnMut()) {
+    let (a, b) = (node(store, "a").await, node(store, "b").await);
+
+    let term = lead(&a.election("e")).await;
+    pass(5.0).await;
+    look();
+    term.resign().await.expect("the store confirms");
+
+    let mut messages = b.bus().subscribe(&NEWS).capacity(4).await.expect("the bus is there");
+    let raw: Topic<Bytes> = Topic::new("news");
+    let publishing: Vec<_> = (0..1_000).map(|_| a.bus().publish(&NEWS, &"news".into())).collect();
+    look();
+    for published in publishing {
+        published.await.expect("it is sent");
+    }
+    a.bus().publish(&raw, &Bytes::from_static(&[0xff])).await.expect("it is sent");
+    while tokio::time::timeout(Duration::from_secs(8), messages.next()).await.is_ok() {}
+    a.bus().publish(&raw, &Bytes::from_static(&[0xff])).await.expect("it is sent");
+    within(5.0, messages.next()).await.expect("the bus is open");
+
+    let config = || ShardConfig::new("orders", 8);
+    let (first, second) = (a.clone(), b.clone());
+    let one = tokio::spawn(async move { first.run_shards(config(), |it| shard(it, true)).await });
+    pass(20.0).await;
+    look();
+    let two = tokio::spawn(async move { second.run_shards(config(), |it| shard(it, false)).await });
+    pass(30.0).await;
+    look();
+    store.link("a").cut();
+    pass(40.0).await;
+    store.link("a").heal();
+    pass(30.0).await;
+    look();
+    let (a, b) = tokio::join!(a.shutdown(), b.shutdown());
+    drop((a, b));
+    one.await.expect("no panic").expect("a shutdown is no error");
+    two.await.expect("no panic").expect("a shutdown is no error");
+    look();
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_declared_metric_moves_and_has_the_labels_that_it_declares() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let mut seen = Seen::default();
+    day(&MemoryStore::new(), || seen.look(&snapshotter)).await;
+
+    for metric in METRICS {
+        assert!(seen.moved.contains(metric.name), "{} never moves", metric.name);
+        let declared: BTreeSet<String> = metric.labels.iter().map(ToString::to_string).collect();
+        assert_eq!(seen.labels[metric.name], declared, "the labels of {}", metric.name);
+        let counts = metric.name.ends_with("_total");
+        assert_eq!(counts, metric.kind == MetricKind::Counter, "{} by its name", metric.name);
+    }
+    let declared: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    let undeclared = seen.labels.keys().filter(|name| !declared.contains(name.as_str()));
+    assert_eq!(undeclared.collect::<Vec<_>>(), Vec::<&String>::new());
+}
