@@ -77,9 +77,9 @@ pub use bus::{Bus, Incoming, Malformed, Message, PayloadTooLarge, Subscribe, Sub
 pub use connect::connect;
 pub use coordinator_core as core;
 pub use coordinator_core::{
-    Backend, BoxError, BusError, Bytes, Cursor, Epoch, FencingToken, Gap, GapCause, Group, Guarantee,
-    Guarantees, Held, HeldShard, Key, Keyspace, Lease, Lost, LostCause, Member, MemberId, Payload,
-    Position, Routing, ShardId, Start, Topic,
+    Backend, BoxError, BusError, Bytes, Cursor, Epoch, FencingToken, Gap, GapCause, Group,
+    Guarantee, Guarantees, Held, HeldShard, Key, Keyspace, Lease, Lost, LostCause, Member,
+    MemberId, Payload, Position, Routing, ShardId, Start, Topic,
 };
 pub use election::{Election, ElectionConfig, Leadership, Observer, Term, WorkResult};
 pub use errors::{

@@ -59,7 +59,7 @@ metrics! {
     BUS_DELIVERED = "coordinator_bus_delivered_total", Counter, [], "Messages and gaps queued for local subscribers.";
     BUS_GAPS = "coordinator_bus_gaps_total", Counter, ["cause"], "Gaps found, by cause.";
     BUS_MALFORMED = "coordinator_bus_malformed_total", Counter, [], "Frames and payloads that could not be read.";
-    BUS_PUBLISH_QUEUE = "coordinator_bus_publish_queue", Gauge, [], "Messages waiting to be published.";
+    BUS_PUBLISH_QUEUE = "coordinator_bus_publish_queue", Gauge, [], "Messages that wait to be published, or for the backend's answer.";
     BUS_PUBLISH_SECONDS = "coordinator_bus_publish_seconds", Histogram, [], "From the begin of a batch's sending to its end, in seconds.";
     SHARDS_OWNED = "coordinator_shards_owned", Gauge, ["keyspace"], "Shards that this node owns, those being drained not counted.";
     HANDOFFS = "coordinator_handoffs_total", Counter, ["keyspace", "cause"], "Shards that this node gave back or lost, by cause.";

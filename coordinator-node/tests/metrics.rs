@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
 use coordinator_node::telemetry::{METRICS, MetricKind};
-use coordinator_node::{Bytes, OwnedShard, ShardConfig, Topic};
+use coordinator_node::{Bytes, Node, OwnedShard, ShardConfig, Topic};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{lead, node, pass, within};
 
@@ -60,16 +60,34 @@ async fn day(store: &MemoryStore, mut look: impl FnMut()) {
     look();
     term.resign().await.expect("the store confirms");
 
-    let mut messages = b.bus().subscribe(&NEWS).capacity(4).await.expect("the bus is there");
+    let mut messages = b
+        .bus()
+        .subscribe(&NEWS)
+        .capacity(4)
+        .await
+        .expect("the bus is there");
     let raw: Topic<Bytes> = Topic::new("news");
-    let publishing: Vec<_> = (0..1_000).map(|_| a.bus().publish(&NEWS, &"news".into())).collect();
+    store.link("a").cut();
+    let publish = |_| a.bus().publish(&NEWS, &"news".into());
+    let publishing: Vec<_> = (0..1_000).map(publish).collect();
+    pass(1.0).await;
     look();
+    store.link("a").heal();
     for published in publishing {
         published.await.expect("it is sent");
     }
-    a.bus().publish(&raw, &Bytes::from_static(&[0xff])).await.expect("it is sent");
-    while tokio::time::timeout(Duration::from_secs(8), messages.next()).await.is_ok() {}
-    a.bus().publish(&raw, &Bytes::from_static(&[0xff])).await.expect("it is sent");
+    a.bus()
+        .publish(&raw, &Bytes::from_static(&[0xff]))
+        .await
+        .expect("it is sent");
+    while tokio::time::timeout(Duration::from_secs(8), messages.next())
+        .await
+        .is_ok()
+    {}
+    a.bus()
+        .publish(&raw, &Bytes::from_static(&[0xff]))
+        .await
+        .expect("it is sent");
     within(5.0, messages.next()).await.expect("the bus is open");
 
     let config = || ShardConfig::new("orders", 8);
@@ -85,11 +103,30 @@ async fn day(store: &MemoryStore, mut look: impl FnMut()) {
     store.link("a").heal();
     pass(30.0).await;
     look();
+    wedge(&a, &b).await;
+    look();
     let (a, b) = tokio::join!(a.shutdown(), b.shutdown());
     drop((a, b));
-    one.await.expect("no panic").expect("a shutdown is no error");
-    two.await.expect("no panic").expect("a shutdown is no error");
+    one.await
+        .expect("no panic")
+        .expect("a shutdown is no error");
+    two.await
+        .expect("no panic")
+        .expect("a shutdown is no error");
     look();
+}
+
+/// One member never gives a shard back, and is put out (S4).
+async fn wedge(a: &Node, b: &Node) {
+    let config = || ShardConfig::new("wedged", 2);
+    let mut shards = b.shards(config()).await.expect("nothing is in the way");
+    let kept = [
+        within(5.0, shards.next()).await,
+        within(5.0, shards.next()).await,
+    ];
+    let other = a.shards(config()).await.expect("nothing is in the way");
+    pass(45.0).await;
+    drop((kept, other));
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,13 +138,29 @@ async fn each_declared_metric_moves_and_has_the_labels_that_it_declares() {
     day(&MemoryStore::new(), || seen.look(&snapshotter)).await;
 
     for metric in METRICS {
-        assert!(seen.moved.contains(metric.name), "{} never moves", metric.name);
+        assert!(
+            seen.moved.contains(metric.name),
+            "{} never moves",
+            metric.name
+        );
         let declared: BTreeSet<String> = metric.labels.iter().map(ToString::to_string).collect();
-        assert_eq!(seen.labels[metric.name], declared, "the labels of {}", metric.name);
+        assert_eq!(
+            seen.labels[metric.name], declared,
+            "the labels of {}",
+            metric.name
+        );
         let counts = metric.name.ends_with("_total");
-        assert_eq!(counts, metric.kind == MetricKind::Counter, "{} by its name", metric.name);
+        assert_eq!(
+            counts,
+            metric.kind == MetricKind::Counter,
+            "{} by its name",
+            metric.name
+        );
     }
     let declared: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
-    let undeclared = seen.labels.keys().filter(|name| !declared.contains(name.as_str()));
+    let undeclared = seen
+        .labels
+        .keys()
+        .filter(|name| !declared.contains(name.as_str()));
     assert_eq!(undeclared.collect::<Vec<_>>(), Vec::<&String>::new());
 }

@@ -99,6 +99,7 @@ impl Flusher {
         let waited = now.since(round.opened);
         let entries = round.take_entries();
         let count = entries.len();
+        self.note_queue(count);
         let outcome = if waited > QUEUED_FOR {
             Outcome::all(count, &Failure::unavailable(QueueFull))
         } else {
@@ -127,10 +128,14 @@ impl Flusher {
         }
         let took = self.context.now().since(began).as_secs_f64();
         telemetry::observe(telemetry::BUS_PUBLISH_SECONDS, took, &[]);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge for people to read")]
-        let depth = self.outgoing.depth() as f64;
-        telemetry::gauge(telemetry::BUS_PUBLISH_QUEUE, depth, &[]);
+        self.note_queue(0);
         trace!(group = %self.context.group, sent, failed, "published");
+    }
+
+    fn note_queue(&self, in_flight: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge for people to read")]
+        let depth = (self.outgoing.depth() + in_flight) as f64;
+        telemetry::gauge(telemetry::BUS_PUBLISH_QUEUE, depth, &[]);
     }
 
     /// Sends a batch, the first `messages` of which somebody waits for; again under the same
