@@ -9,6 +9,11 @@
     missing_docs,
     reason = "criterion's macros write undocumented functions"
 )]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark that meets anything unexpected measures nothing"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
