@@ -490,6 +490,25 @@ async fn nothing_old_is_sent_as_new_after_an_outage() {
     assert_eq!(texts, [&text("new")]);
 }
 
+/// E16, U8: behind two batches that fail, a third has waited too long.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_waited_too_long_behind_others_is_never_sent() {
+    const MIB: usize = 1024 * 1024;
+    let broker = Broker::new();
+    broker.always(0, unavailable);
+    let a = broker.node("a");
+    let topic: Topic = Topic::new("big");
+    let publish = |tag: u8| a.bus.publish(&topic, &Bytes::from(vec![tag; MIB]));
+    let (first, second, third) = tokio::join!(publish(1), publish(2), publish(3));
+    for outcome in [first, second, third] {
+        assert!(matches!(outcome, Err(BusError::Unavailable { .. })));
+    }
+    let mut tags: Vec<_> = broker.batches().into_iter().flatten().collect();
+    tags.retain(|frame| frame.kind == FrameKind::Message);
+    let tags: BTreeSet<_> = tags.iter().map(|frame| frame.payload[0]).collect();
+    assert_eq!(tags, BTreeSet::from([1, 2]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_hangs_or_panics_has_an_unknown_outcome_and_the_bus_goes_on() {
     for broken in [|| Reply::Hang, || Reply::Panic] {
@@ -543,6 +562,11 @@ async fn a_refused_message_does_not_take_its_batch_with_it() {
     assert_eq!(next(&mut inbox).await, text("first"));
     assert_eq!(next(&mut inbox).await, Told::Gap(GapCause::Lost, Some(1)));
     assert_eq!(next(&mut inbox).await, text("last"));
+    // Alone, with nothing behind it, it is missed at once.
+    let began = Instant::now();
+    publish("bad").await.unwrap_err();
+    assert_eq!(next(&mut inbox).await, Told::Gap(GapCause::Lost, Some(1)));
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 /// U8: a publish waits for room for so long, and no longer.
@@ -926,7 +950,8 @@ async fn a_durable_subscription_drops_nothing_however_large() {
     let a = broker.node("a");
     let topic: Topic = Topic::new("big");
     for number in 0..30 {
-        let payload = Bytes::from(vec![number; MIB]);
+        // The queue is not filled exactly by a whole number of them.
+        let payload = Bytes::from(vec![number; 3 * MIB / 2]);
         a.bus.publish(&topic, &payload).await.unwrap();
     }
     let mut all = a.bus.subscribe(&topic).start(Start::Oldest).await.unwrap();
