@@ -227,3 +227,71 @@ impl State {
 fn memory_id(number: u64) -> MemoryId {
     MemoryId::new(format!("memory-{number}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use coordinator_core::{ClaimId, Instance};
+
+    use super::*;
+    use crate::turns::Entry;
+
+    fn claim(owner: u8) -> Claim {
+        let instance = Instance::from_bytes([owner; 16]);
+        let name = MemberId::new(format!("m{owner}"));
+        let ttl = Duration::from_secs(10);
+        Claim::new(Key::from("k"), name, instance, ClaimId::new(1), ttl)
+    }
+
+    /// L3: also in the moment in which the lease has run out, and nobody was woken yet.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_slips_in_between_an_expiry_and_the_waiter_who_is_next() {
+        let mut state = State::new(Duration::from_secs(30), 16);
+        let key = Key::from("k");
+        assert!(matches!(
+            state.acquire(&claim(1)),
+            Ok(Acquisition::Granted(_))
+        ));
+        let (now, held_until) = (state.now(), state.held_until(&key));
+        let entry = state.turns.enter(&claim(2), held_until, now);
+        assert!(matches!(entry, Entry::Wait { .. }), "{entry:?}");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let passing_by = state.acquire(&claim(3)).unwrap();
+        assert!(
+            matches!(&passing_by, Acquisition::HeldBy(by) if by.owner.as_str() == "m2"),
+            "{passing_by:?}"
+        );
+        assert_eq!(
+            state.kept.locks.holder(&key, state.now()),
+            None,
+            "it is free"
+        );
+        assert!(matches!(
+            state.acquire(&claim(2)),
+            Ok(Acquisition::Granted(_))
+        ));
+    }
+
+    /// One grant is one entry of the history, however often it is asked for.
+    #[tokio::test(start_paused = true)]
+    async fn the_history_is_bounded_and_tells_each_grant_once() {
+        let mut state = State::new(Duration::from_secs(30), 2);
+        for _ in 0..3 {
+            assert!(matches!(
+                state.acquire(&claim(1)),
+                Ok(Acquisition::Granted(_))
+            ));
+        }
+        assert_eq!(state.history.entries().len(), 1);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        state.acquire(&claim(2)).unwrap();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        state.acquire(&claim(3)).unwrap();
+        let at: Vec<u64> = state
+            .history
+            .entries()
+            .iter()
+            .map(|entry| entry.at.as_secs())
+            .collect();
+        assert_eq!(at, [10, 20], "the oldest entry went");
+    }
+}

@@ -182,7 +182,6 @@ impl MemoryStore {
         let trusted = self.hub.settings.trust_empty_store;
         self.hub.state.lock().remember_only(kept, trusted);
         self.start();
-        self.hub.bells.ring_all();
     }
 
     /// Sets the store's wall clock forward. Leases end so much earlier: rule A-STEP allows less

@@ -211,6 +211,20 @@ async fn delayed_frames_of_one_publisher_stay_in_order() {
     assert!(began.elapsed() >= seconds(1));
 }
 
+/// Clause 2: what has arrived and was not read yet is not overtaken either.
+#[tokio::test(start_paused = true)]
+async fn a_frame_without_delay_does_not_overtake_one_that_has_arrived_before() {
+    let store = MemoryStore::new();
+    let (a, b) = (bus(&store, "a"), bus(&store, "b"));
+    let mut of_b = feed(&b).await;
+    store.link("b").delay(millis(100));
+    send(&a, 1..=1).await;
+    sleep(millis(200)).await;
+    store.link("b").clear();
+    send(&a, 2..=2).await;
+    assert_eq!(heard(&mut of_b).await, ["1", "2"]);
+}
+
 /// What is under way when the link is cut is lost.
 #[tokio::test(start_paused = true)]
 async fn frames_under_way_are_lost_with_the_link() {

@@ -161,3 +161,40 @@ async fn observers_hear_of_grants_releases_and_expiries() {
             .is_none()
     );
 }
+
+/// A-STEP as an input: who waits for an expiry need not wait for the old clock.
+#[tokio::test(start_paused = true)]
+async fn setting_the_stores_clock_wakes_those_who_wait_for_an_expiry() {
+    let store = MemoryStore::new();
+    let (a, b) = (store.connect("a"), store.connect("b"));
+    granted(&a, &claim("a", 1, 1)).await;
+    let began = Instant::now();
+    let of_b = visit(&b, "b", 2);
+    let observer = {
+        let locks = locks(&a);
+        tokio::spawn(async move {
+            locks.changed(&"scheduler".into()).await.expect("a hint");
+            Instant::now()
+        })
+    };
+    sleep(seconds(1)).await;
+    store.step_forward(seconds(9));
+    assert_eq!(of_b.await.unwrap() - began, seconds(1));
+    assert_eq!(observer.await.unwrap() - began, seconds(1));
+}
+
+/// After a restart of the store those who waited stand in line again, and nobody is forgotten.
+#[tokio::test(start_paused = true)]
+async fn waiters_outlive_a_restart_of_the_store() {
+    let store = MemoryStore::new();
+    let (a, b) = (store.connect("a"), store.connect("b"));
+    let token = granted(&a, &claim("a", 1, 1)).await;
+    let began = Instant::now();
+    let of_b = visit(&b, "b", 2);
+    sleep(seconds(1)).await;
+    store.restart();
+    sleep(seconds(1)).await;
+    let release = locks(&a).release(&claim("a", 1, 1), token, None).await;
+    assert_eq!(release.unwrap(), Release::Released);
+    assert_eq!(of_b.await.unwrap() - began, seconds(2));
+}

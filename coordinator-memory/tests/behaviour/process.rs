@@ -140,6 +140,20 @@ async fn a_crashed_process_can_ask_nothing_and_the_next_start_of_its_name_can() 
     assert!(matches!(taken, Ok(Acquisition::HeldBy(_))), "{taken:?}");
 }
 
+/// A kill ends a freeze: who starts again under the name runs.
+#[tokio::test(start_paused = true)]
+async fn what_connects_after_the_crash_of_a_paused_process_is_not_paused() {
+    let store = MemoryStore::new();
+    let before = tick(&store.connect("a"));
+    store.link("a").pause();
+    let frozen = tick(&store.connect("a"));
+    store.link("a").crash();
+    let after = tick(&store.connect("a"));
+    sleep(millis(3500)).await;
+    let ticks = [&before, &frozen, &after].map(|ticks| ticks.load(Ordering::Relaxed));
+    assert_eq!(ticks, [0, 0, 3]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_future_of_the_tests_own_is_dropped_by_the_crash() {
     let store = MemoryStore::new();
