@@ -145,16 +145,6 @@ impl Membership {
         life.filter(|(_, until)| self.shared.context.now() < *until)
     }
 
-    /// Follows the newest snapshot of the group.
-    pub(crate) fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.shared.snapshot.subscribe()
-    }
-
-    /// Sends a heartbeat soon, for its news.
-    pub(crate) fn urge(&self) {
-        self.tell(|desk| desk.wish(Wish::Urge));
-    }
-
     /// While the guard lives, changes of reports are news, too.
     pub(crate) fn want_reports(&self) -> WantsReports {
         self.tell(|desk| {
@@ -173,11 +163,6 @@ impl Membership {
                 profile.keyspaces.remove(keyspace);
             }
         });
-    }
-
-    /// The keyspaces that this node serves.
-    pub(crate) fn served(&self) -> BTreeSet<Keyspace> {
-        self.desk().profile.keyspaces.clone()
     }
 
     /// Replaces the metadata.

@@ -11,7 +11,8 @@ use coordinator_node::core::{
     StoreId, Swap, Swapped, async_trait,
 };
 use coordinator_node::{
-    Backend, Epoch, FencingToken, Group, HeldShard, Key, Keyspace, MemberId, Node, Routing,
+    Backend, Epoch, FencingToken, Group, HeldShard, Key, Keyspace, LeaseView, MemberId, Node,
+    Routing,
 };
 use tokio::time::Instant;
 
@@ -216,6 +217,16 @@ pub(crate) struct Stint {
     pub(crate) token: u64,
     pub(crate) from: Instant,
     pub(crate) to: Option<Instant>,
+    /// The end of trust, as the work last saw it. A frozen process works no longer, though its
+    /// stint ends only when it thaws.
+    pub(crate) trusted: Instant,
+}
+
+impl Stint {
+    /// When the work can have done its last effect.
+    fn end(&self) -> Instant {
+        self.to.map_or(self.trusted, |to| to.min(self.trusted))
+    }
 }
 
 /// Who worked on what.
@@ -238,6 +249,7 @@ impl Log {
             token,
             from: Instant::now(),
             to: None,
+            trusted: Instant::now(),
         });
         Working {
             log: self.clone(),
@@ -276,8 +288,7 @@ impl Log {
         for pair in stints.windows(2) {
             let [before, after] = pair else { continue };
             if before.shard == after.shard {
-                let end = before.to.unwrap_or_else(Instant::now);
-                let ended = before.to.is_some() && end <= after.from;
+                let ended = before.end() <= after.from;
                 assert!(ended, "two owners at once: {before:?} and {after:?}");
                 assert!(before.token <= after.token, "{before:?} and {after:?}");
             }
@@ -289,12 +300,32 @@ impl Log {
         let stints = self.stints();
         for one in &stints {
             for other in stints.iter().filter(|other| other.token > one.token) {
-                assert!(
-                    one.to.is_some_and(|end| end <= other.from),
-                    "{one:?} and {other:?}"
-                );
+                assert!(one.end() <= other.from, "{one:?} and {other:?}");
             }
         }
+    }
+}
+
+impl Working {
+    fn sees(&self, trust_left: Duration) {
+        let mut stints = self.log.0.lock().expect("no panic under the lock");
+        stints[self.at].trusted = Instant::now() + trust_left;
+    }
+}
+
+/// Works until it is asked to finish, and then takes `drain` to do so.
+pub(crate) async fn work_on(view: LeaseView, working: Working, drain: Duration) {
+    const STEP: Duration = Duration::from_millis(250);
+    loop {
+        working.sees(view.trust_left());
+        if view.until_drain(tokio::time::sleep(STEP)).await.is_none() {
+            break;
+        }
+    }
+    let end = Instant::now() + drain;
+    while Instant::now() < end {
+        working.sees(view.trust_left());
+        tokio::time::sleep(STEP.min(end - Instant::now())).await;
     }
 }
 
@@ -320,9 +351,7 @@ pub(crate) fn serve(
         let work = move |shard: coordinator_node::OwnedShard| {
             let working = log.begin(&me, &shard);
             async move {
-                shard.draining().await;
-                tokio::time::sleep(drain).await;
-                drop(working);
+                work_on(shard.view(), working, drain).await;
                 drop(shard);
                 Ok(())
             }
