@@ -259,10 +259,9 @@ impl Node {
                 () = context.stopping.cancelled() => {}
                 () = signal => {
                     context.draining.cancel();
-                    let ending = shared.upgrade().map(|shared| async move { shared.shut_down().await });
-                    if let Some(ending) = ending {
-                        // Told to whoever calls `shutdown`, and logged.
-                        drop(ending.await);
+                    if let Some(shared) = shared.upgrade() {
+                        // How it ends is told to whoever calls `shutdown`, and logged.
+                        drop(shared.begin_end());
                     }
                 }
             }

@@ -16,7 +16,7 @@ use crate::election::Elections;
 use crate::errors::{ShutdownError, StartError};
 use crate::members::Membership;
 use crate::shards::Keyspaces;
-use crate::tasks::Ended;
+use crate::tasks::{Ended, Handle};
 
 /// How long the node's own tasks may take once all work has ended: their last replies.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
@@ -68,19 +68,7 @@ impl Shared {
 
     /// Ends everything, once; who asks again waits for the same end, and is told the same.
     pub(crate) async fn shut_down(&self) -> Result<(), ShutdownError> {
-        self.context.draining.cancel();
-        let (parts, ended) = (self.parts.clone(), self.ended.clone());
-        // On a task of its own: dropping this future must not leave the end half done.
-        let ending = self.context.tasks.spawn(async move {
-            let mut ended = ended.lock().await;
-            if let Some(outcome) = &*ended {
-                return outcome.clone();
-            }
-            let outcome = parts.end().await;
-            *ended = Some(outcome.clone());
-            outcome
-        });
-        let ended = ending.await;
+        let ended = self.begin_end().await;
         // Nothing runs on after this returns, but for work that blocks its thread.
         drop(tokio::time::timeout(LAST_REPLIES, self.context.tasks.idle()).await);
         match ended {
@@ -88,6 +76,22 @@ impl Shared {
             // The runtime is going down under us: leases run out by themselves.
             Ended::Cancelled | Ended::Panicked(_) => Err(self.unconfirmed()),
         }
+    }
+
+    /// Ends the node on a task of its own: dropping a future must not leave the end half done. A
+    /// task of the node must not wait for it: the end waits for all of them.
+    pub(crate) fn begin_end(&self) -> Handle<Result<(), ShutdownError>> {
+        self.context.draining.cancel();
+        let (parts, ended) = (self.parts.clone(), self.ended.clone());
+        self.context.tasks.spawn(async move {
+            let mut ended = ended.lock().await;
+            if let Some(outcome) = &*ended {
+                return outcome.clone();
+            }
+            let outcome = parts.end().await;
+            *ended = Some(outcome.clone());
+            outcome
+        })
     }
 }
 
