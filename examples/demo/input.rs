@@ -34,9 +34,9 @@ pub(crate) struct Event {
 /// Why the input cannot be used. Says where, what was found, and what is allowed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
-    #[error("cannot open the input {}: {source}", file.display())]
+    #[error("cannot open the input {}", file.display())]
     Open { file: PathBuf, source: io::Error },
-    #[error("cannot read {}, line {line}: {source}", file.display())]
+    #[error("cannot read {}, line {line}", file.display())]
     Read {
         file: PathBuf,
         line: u64,
@@ -230,10 +230,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = read(Path::new("no/such.csv")).unwrap_err().to_string();
-        assert!(
-            error.starts_with("cannot open the input no/such.csv: "),
-            "{error}"
-        );
+        assert_eq!(error, "cannot open the input no/such.csv");
     }
 
     #[test]
@@ -286,7 +283,7 @@ mod tests {
         let error = parse(Path::new("x.csv"), &bytes[..])
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("cannot read x.csv, line 3: "), "{error}");
+        assert_eq!(error, "cannot read x.csv, line 3");
     }
 
     #[test]

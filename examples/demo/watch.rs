@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use coordinator_node::core::{Checkpoint, Document, Load, NUMBER_LIMIT, Save, Slot};
+use anyhow::Context;
+use coordinator_node::core::{
+    Checkpoint, Document, Load, NUMBER_LIMIT, Save, Slot, StoredDocument,
+};
+
 use coordinator_node::{Backend, FencingToken, Group, Key, Keyspace, Position, ShardId};
 use tokio::time::sleep;
 
@@ -13,8 +17,11 @@ use crate::state::{Tone, counted};
 use crate::witness::Letter;
 use crate::world::World;
 
-/// How often it looks. A plan takes longer to be acted on than this.
+/// How often it looks at what nobody tells it.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How often it looks at what it is told of.
+const POLL: Duration = Duration::from_secs(1);
 
 /// An observer with a line of its own to the store, on which nothing ever goes wrong.
 pub(crate) struct Watch {
@@ -36,27 +43,40 @@ impl Watch {
 
     /// Looks for ever.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        tokio::try_join!(self.follow_documents(), self.look_around()).map(drop)
+    }
+
+    async fn look_around(&self) -> anyhow::Result<()> {
         loop {
-            self.see_document().await?;
             self.see_planner().await?;
             self.send_letters().await?;
             sleep(LOOK).await;
         }
     }
 
-    async fn see_document(&self) -> anyhow::Result<()> {
-        let Some(store) = &self.backend.assignments else {
-            return Ok(());
-        };
-        let Some(stored) = store.load(&self.group, &self.keyspace).await? else {
-            return Ok(());
-        };
-        if stored.epoch.get() == self.world.record().epoch {
-            return Ok(());
+    /// Sees every document: the store tells of each change, and answers us at once.
+    async fn follow_documents(&self) -> anyhow::Result<()> {
+        let store = self.backend.assignments.as_ref();
+        let store = store.context("the store keeps assignments")?;
+        let mut known = None;
+        loop {
+            if let Some(stored) = store.load(&self.group, &self.keyspace).await?
+                && known != Some(stored.epoch)
+            {
+                known = Some(stored.epoch);
+                self.see_document(&stored)?;
+            }
+            tokio::select! {
+                biased;
+                changed = store.changed(&self.group, &self.keyspace, known) => changed?,
+                () = sleep(POLL) => {}
+            }
         }
+    }
+
+    fn see_document(&self, stored: &StoredDocument) -> anyhow::Result<()> {
         let document = Document::decode(stored.epoch, &stored.document)?;
         let mut record = self.world.record();
-        record.epoch = stored.epoch.get();
         let before = record.moves.moved();
         record.moves.see(&document);
         let moved = record.moves.moved() - before;

@@ -31,7 +31,6 @@ pub(crate) struct Record {
     /// Who plans, under which token.
     pub(crate) planner: Option<(String, u64)>,
     pub(crate) terms: usize,
-    pub(crate) epoch: u64,
     /// How often each fault has hit, and how often it hit a node at work.
     pub(crate) faults: BTreeMap<Fault, Hits>,
     pub(crate) log: Vec<LogLine>,
@@ -115,7 +114,6 @@ impl Record {
             draining: vec![false; usize::from(shards)],
             planner: None,
             terms: 0,
-            epoch: 0,
             faults: BTreeMap::new(),
             log: Vec::new(),
         }

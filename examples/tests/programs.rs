@@ -11,7 +11,7 @@ use std::time::Duration;
 use coordinator_memory::MemoryStore;
 use coordinator_node::{
     BoxError, Bus, BusError, Cursor, Incoming, Json, MemberId, Node, OwnedShard, RunError,
-    ShardConfig, ShardId, Start, Topic, WorkResult,
+    ShardConfig, ShardId, Start, StartError, Topic, WorkResult,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -246,9 +246,9 @@ async fn half_a_minute() {
 }
 
 /// A node of its own on the store.
-async fn start(store: &MemoryStore, name: &str) -> Node {
+async fn start(store: &MemoryStore, name: &str) -> Result<Node, StartError> {
     let node = Node::builder("app").member(name);
-    node.backend(store.connect(name)).start().await.unwrap()
+    node.backend(store.connect(name)).start().await
 }
 
 /// Half a minute, after which every program must end because its node shuts down, and none of
@@ -256,7 +256,7 @@ async fn start(store: &MemoryStore, name: &str) -> Node {
 #[tokio::test(start_paused = true)]
 async fn each_program_runs_as_a_task_and_ends_with_its_node() {
     let store = MemoryStore::new();
-    let node = start(&store, "one").await;
+    let node = start(&store, "one").await.unwrap();
     let mut programs: JoinSet<Result<(), BoxError>> = JoinSet::new();
     let run = node.clone();
     programs.spawn(async { Ok(scheduler(half_a_minute()).await?) });
@@ -282,7 +282,8 @@ async fn each_program_runs_as_a_task_and_ends_with_its_node() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_hands_over_to_the_member_that_it_names() {
     let store = MemoryStore::new();
-    let (one, two) = (start(&store, "one").await, start(&store, "two").await);
+    let one = start(&store, "one").await.unwrap();
+    let two = start(&store, "two").await.unwrap();
     let leaving = tokio::spawn(hand_over(one, two.id().clone(), half_a_minute()));
     sleep(Duration::from_secs(5)).await;
     let election = two.election("writer");
@@ -299,7 +300,7 @@ async fn a_leader_hands_over_to_the_member_that_it_names() {
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_keeps_nothing_refuses_to_start_in_the_past() {
     let store = MemoryStore::new();
-    let node = start(&store, "one").await;
+    let node = start(&store, "one").await.unwrap();
     let ended = tokio::spawn(follow(node.bus(), None)).await.unwrap();
     let error = ended.unwrap_err().to_string();
     assert!(error.contains("rejected"), "{error}");
