@@ -23,6 +23,9 @@ const ATTEMPTS: u32 = 4;
 /// How long to pause between two looks at a store whose change is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How long at least a store is away that loses its memory.
+const AWAY: Duration = Duration::from_millis(10);
+
 /// One check's place of work.
 pub(crate) struct Lab<P: ?Sized> {
     fixture: Fixture<P>,
@@ -194,7 +197,10 @@ impl<P: ?Sized + 'static> Lab<P> {
         self.fault("make the store lose its memory", async |faults, at| {
             faults.forget(at).await
         })
-        .await
+        .await?;
+        // It is away for a moment: its clock is all that it has to go by afterwards (K4).
+        sleep(AWAY).await;
+        Ok(())
     }
 
     pub(crate) async fn restart(&self) -> Verdict {

@@ -1,10 +1,6 @@
 //! A store that stopped, or lost its memory.
 
-use std::time::Duration;
-
 use coordinator_core::{Beat, ErrorKind, Joined, MemberState, MembershipError};
-
-use tokio::time::sleep;
 
 use super::client::{Fleet, Life, Members};
 use super::joins::rises;
@@ -38,8 +34,6 @@ pub(super) async fn incarnations_rise_over_a_loss_of_memory(lab: &Members) -> Ve
     let fleet = lab.fleet().await?;
     let before = fleet.join("ann", lab.long()).await?;
     lab.forget().await?;
-    // Its clock is all that such a store has to go by, and it was away for a moment.
-    sleep(Duration::from_millis(10)).await;
     let after = fleet.join("ann", lab.long()).await?;
     rises("a loss of memory", before.incarnation, after.incarnation)
 }

@@ -221,7 +221,6 @@ crate::saboteurs! {
         a_holder_registers_again_after_a_loss_of_memory,
         a_store_that_forgot_grants_nothing_at_first,
         an_older_holder_does_not_register_over_a_newer,
-        tokens_rise_over_a_loss_of_memory,
         tokens_rise_over_lost_writes,
     ];
     /// Lets nobody register again.

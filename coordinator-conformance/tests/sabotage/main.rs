@@ -8,6 +8,12 @@
 mod support;
 
 #[cfg(test)]
+mod assignments;
+#[cfg(test)]
+mod buses;
+#[cfg(test)]
+mod checkpoints;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod locks;
@@ -16,18 +22,31 @@ mod members;
 
 use std::collections::BTreeSet;
 
-use coordinator_conformance::{lock, members as membership};
+use coordinator_conformance as suite;
 
 /// Checks that no saboteur fails, each with the reason.
 const WITHOUT_SABOTEUR: &[(&str, &str)] = &[];
 
 #[test]
 fn every_check_rejects_a_sabotaged_backend() {
-    let checks = [names(lock::CHECKS), names(membership::CHECKS)].concat();
-    let rejecting: BTreeSet<&str> = [locks::rejecting(), members::rejecting()]
-        .concat()
-        .into_iter()
-        .collect();
+    let checks = [
+        names(suite::lock::CHECKS),
+        names(suite::members::CHECKS),
+        names(suite::assignments::CHECKS),
+        names(suite::checkpoints::CHECKS),
+        names(suite::bus::CHECKS),
+    ]
+    .concat();
+    let rejecting: BTreeSet<&str> = [
+        locks::rejecting(),
+        members::rejecting(),
+        assignments::rejecting(),
+        checkpoints::rejecting(),
+        buses::rejecting(),
+    ]
+    .concat()
+    .into_iter()
+    .collect();
     let excused: BTreeSet<&str> = WITHOUT_SABOTEUR.iter().map(|(check, _)| *check).collect();
     let idle: Vec<_> = checks
         .iter()
@@ -41,9 +60,6 @@ fn every_check_rejects_a_sabotaged_backend() {
     );
 }
 
-fn names<P: ?Sized>(checks: &[coordinator_conformance::Check<P>]) -> Vec<String> {
-    checks
-        .iter()
-        .map(coordinator_conformance::Check::full_name)
-        .collect()
+fn names<P: ?Sized>(checks: &[suite::Check<P>]) -> Vec<String> {
+    checks.iter().map(suite::Check::full_name).collect()
 }
