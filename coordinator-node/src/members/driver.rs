@@ -61,8 +61,10 @@ pub(super) struct Driver {
     /// The memory under which the documents are to be read.
     reading: Option<MemoryId>,
     hint: Option<Hint>,
-    /// When to listen for hints again: one that brought nothing is not asked again at once.
+    /// When to listen for hints again, and how many in a row brought nothing. To who does not
+    /// plan, a change of reports is such a hint, and stays one until something else changes.
     listen_at: Moment,
+    idle_hints: u32,
     /// When to look for members that died without a word, if anybody wants to know.
     look_at: Option<Moment>,
     looking: bool,
@@ -97,6 +99,7 @@ impl Driver {
             reading: None,
             hint: None,
             listen_at: now,
+            idle_hints: 0,
             look_at: None,
             looking: false,
             done: false,
@@ -447,10 +450,8 @@ impl Driver {
         self.dispatch(Event::BeatAnswered { request, answer });
         if alive && current {
             self.edition = self.edition.max(edition);
-            match news {
-                Some(snapshot) => self.learn(snapshot),
-                // A hint without news, as a change of reports is for who does not plan.
-                None => self.pause_listening(),
+            if let Some(snapshot) = news {
+                self.learn(snapshot);
             }
         }
     }
@@ -567,7 +568,7 @@ impl Driver {
         debug!(live, version = %snapshot.versions.members, "members");
         self.shared.snapshot.send_replace(Arc::new(snapshot));
         self.plan_look();
-        self.hint = None;
+        self.idle_hints = 0;
         self.listen();
     }
 
@@ -593,19 +594,15 @@ impl Driver {
         }));
     }
 
+    /// Asks for the news. If there are none for us, we listen again after a growing pause; plain
+    /// heartbeats bring news as well, only later.
     fn hinted(&mut self, news: bool) {
         self.hint = None;
-        self.listen_at = self.shared.context.now() + self.shared.context.trust.renew_every();
+        let pause = self.shared.context.trust.look_every() * 2_u32.pow(self.idle_hints.min(9));
+        self.listen_at = self.shared.context.now() + pause;
+        self.idle_hints += 1;
         if news {
             self.dispatch(Event::Urge);
-        }
-    }
-
-    /// The hint fired, and there was nothing new for us: do not ask again in a hot loop.
-    fn pause_listening(&mut self) {
-        if self.hint.is_none() {
-            let pause = self.shared.context.trust.look_every();
-            self.listen_at = self.listen_at.min(self.shared.context.now() + pause);
         }
     }
 
