@@ -1,4 +1,4 @@
-//! The checks of a [`ClusterBus`](coordinator_core::ClusterBus).
+//! The checks of a [`ClusterBus`].
 
 mod arrival;
 mod client;

@@ -1,4 +1,4 @@
-//! The checks of a [`CheckpointStore`](coordinator_core::CheckpointStore).
+//! The checks of a [`CheckpointStore`].
 
 mod claims;
 mod client;

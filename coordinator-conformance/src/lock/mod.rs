@@ -1,4 +1,4 @@
-//! The checks of a [`LockBackend`](coordinator_core::LockBackend).
+//! The checks of a [`LockBackend`].
 
 mod claims;
 mod client;

@@ -1,4 +1,4 @@
-//! The checks of a [`MembershipStore`](coordinator_core::MembershipStore).
+//! The checks of a [`MembershipStore`].
 
 mod beats;
 pub(crate) mod client;
