@@ -218,7 +218,7 @@ impl Camera {
             total: source.total(),
             rate: 0.0,
             planner: record.planner.clone(),
-            terms: record.terms,
+            terms: record.terms.len(),
             hand_offs: figures.hand_offs,
             refused: figures.refused,
             overlaps: figures.overlaps,

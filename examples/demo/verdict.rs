@@ -187,12 +187,9 @@ fn figures(evidence: &Evidence<'_>) -> [Finding; 3] {
             record.moves.least()
         )),
         figure(format!(
-            "{} of planners, the last one {}",
-            counted(record.terms, "term"),
-            record
-                .planner
-                .as_ref()
-                .map_or("nobody's", |(name, _)| name.as_str())
+            "{} of planners: {}",
+            counted(record.terms.len(), "term"),
+            record.terms.join(", ")
         )),
     ]
 }

@@ -84,11 +84,8 @@ impl Watch {
         record.draining = document.slots.iter().map(draining).collect();
         drop(record);
         if moved > 0 {
-            let epoch = stored.epoch;
-            self.world.tell(
-                Tone::Plain,
-                format!("plan {epoch}: {} to move", counted(moved, "shard")),
-            );
+            let text = format!("new plan: {} to move", counted(moved, "shard"));
+            self.world.tell(Tone::Plain, text);
         }
         Ok(())
     }
@@ -108,7 +105,7 @@ impl Watch {
         let Some((name, _)) = planner else {
             return Ok(());
         };
-        record.terms += 1;
+        record.terms.push(name.clone());
         drop(record);
         self.world.tell(Tone::Plain, format!("{name} plans now"));
         Ok(())

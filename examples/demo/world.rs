@@ -30,7 +30,8 @@ pub(crate) struct Record {
     pub(crate) draining: Vec<bool>,
     /// Who plans, under which token.
     pub(crate) planner: Option<(String, u64)>,
-    pub(crate) terms: usize,
+    /// Who planned, term by term.
+    pub(crate) terms: Vec<String>,
     /// How often each fault has hit, and how often it hit a node at work.
     pub(crate) faults: BTreeMap<Fault, Hits>,
     pub(crate) log: Vec<LogLine>,
@@ -113,7 +114,7 @@ impl Record {
             nodes: Vec::new(),
             draining: vec![false; usize::from(shards)],
             planner: None,
-            terms: 0,
+            terms: Vec::new(),
             faults: BTreeMap::new(),
             log: Vec::new(),
         }
