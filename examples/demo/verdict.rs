@@ -33,14 +33,9 @@ pub(crate) struct Evidence<'a> {
 
 impl Verdict {
     pub(crate) fn of(evidence: &Evidence<'_>) -> Self {
-        let mut findings = vec![
-            totals(evidence),
-            order(evidence),
-            overlaps(evidence),
-            late_writes(evidence),
-        ];
+        let mut findings = vec![totals(evidence), order(evidence), overlaps(evidence)];
         if evidence.faults {
-            findings.push(faults(evidence));
+            findings.extend([late_writes(evidence), faults(evidence)]);
         }
         findings.extend(figures(evidence));
         findings.extend(violations(evidence));
@@ -141,11 +136,11 @@ fn overlaps(evidence: &Evidence<'_>) -> Finding {
     checked(overlaps == 0, text)
 }
 
-/// Without faults there are none; with them, some must have been tried.
+/// Some must have been tried.
 fn late_writes(evidence: &Evidence<'_>) -> Finding {
     let refused = evidence.record.witness.figures().refused;
     let text = counted(refused, "late write") + " of stopped nodes refused";
-    checked(refused > 0 || !evidence.faults, text)
+    checked(refused > 0, text)
 }
 
 /// Each kind of fault must have hit, and all but joins must have hit somebody who owned shards.
