@@ -19,9 +19,10 @@ enum Target {
 
 /// Benchmarks that have a target, by a part of their id.
 const TARGETS: &[(&str, Target)] = &[
-    ("plan/from_scratch", Target::AtMost(20e6)),
-    ("plan/one_join", Target::AtMost(5e6)),
-    ("plan/one_leave", Target::AtMost(5e6)),
+    ("shards/from scratch", Target::AtMost(20e6)),
+    ("shards/one join", Target::AtMost(5e6)),
+    ("shards/one leave", Target::AtMost(5e6)),
+    ("planner steps/", Target::AtLeast(1e6)),
     ("machine/", Target::AtLeast(1e6)),
     ("bus/1_subscriber", Target::AtLeast(1e6)),
     ("bus/50_subscribers", Target::AtLeast(200e3)),
@@ -62,8 +63,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
 struct Figure {
     id: String,
     nanoseconds: f64,
-    /// Elements or bytes handled in one iteration.
-    elements: Option<f64>,
+    /// What one iteration handles.
+    handled: Option<Handled>,
+}
+
+/// How much one iteration handles.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Handled {
+    Elements(f64),
+    Bytes(f64),
 }
 
 /// Reads all figures below a directory of criterion's.
@@ -87,8 +95,13 @@ fn figure(benchmark: &str, estimates: &str) -> Option<Figure> {
     Some(Figure {
         id: artifacts::string(benchmark, "full_id")?,
         nanoseconds: number(mean, "point_estimate")?,
-        elements: number(benchmark, "Elements").or_else(|| number(benchmark, "Bytes")),
+        handled: handled(benchmark),
     })
+}
+
+fn handled(benchmark: &str) -> Option<Handled> {
+    let elements = number(benchmark, "Elements").map(Handled::Elements);
+    elements.or_else(|| number(benchmark, "Bytes").map(Handled::Bytes))
 }
 
 /// The number under a key, at its first place in `json`.
@@ -99,9 +112,13 @@ fn number(json: &str, key: &str) -> Option<f64> {
 }
 
 impl Figure {
-    fn rate(&self) -> Option<f64> {
-        self.elements
-            .map(|elements| elements / self.nanoseconds * 1e9)
+    /// Iterations, or what they handle, in a second.
+    fn per_second(&self) -> f64 {
+        let each = match self.handled {
+            Some(Handled::Elements(handled) | Handled::Bytes(handled)) => handled,
+            None => 1.0,
+        };
+        each / self.nanoseconds * 1e9
     }
 
     fn row(&self) -> Vec<String> {
@@ -112,15 +129,19 @@ impl Figure {
                 format!("≤ {}", span(*limit)),
                 Some(limit / self.nanoseconds),
             ),
-            Some((_, Target::AtLeast(limit))) => {
-                let measured = self.rate().unwrap_or(1e9 / self.nanoseconds);
-                (format!("≥ {}", rate(*limit)), Some(measured / limit))
-            }
+            Some((_, Target::AtLeast(limit))) => (
+                format!("≥ {}", rate(*limit)),
+                Some(self.per_second() / limit),
+            ),
         };
         let factor = factor
             .map(|factor| format!("{factor:.2}"))
             .unwrap_or_default();
-        let own_rate = self.rate().map(rate).unwrap_or_default();
+        let own_rate = match self.handled {
+            Some(Handled::Elements(_)) => rate(self.per_second()),
+            Some(Handled::Bytes(_)) => format!("{:.2} GB/s", self.per_second() / 1e9),
+            None => String::new(),
+        };
         vec![
             self.id.clone(),
             span(self.nanoseconds),
