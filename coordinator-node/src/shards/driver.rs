@@ -397,20 +397,24 @@ impl Driver {
     }
 
     fn stop_serving(&mut self, how: Stop) {
-        let Some(offer) = self.offer.take() else {
+        let Some(offer) = &self.offer else {
             return;
         };
+        let within = offer.config.drain_timeout;
         info!(keyspace = %self.line.keyspace, "serving no longer");
         self.planning = None;
-        self.line.membership.serve(&self.line.keyspace, false);
-        self.line.state.send_modify(|state| state.serving = false);
+        if !self.drained {
+            self.line.membership.serve(&self.line.keyspace, false);
+        }
         if how == Stop::Drop {
             for run in self.runs.values() {
                 run.grip.lose(LostCause::Released);
             }
         }
-        let within = offer.config.drain_timeout;
+        // The host is still there, to give back what waits to be taken.
         self.step(Event::Drain { within });
+        self.offer = None;
+        self.line.state.send_modify(|state| state.serving = false);
     }
 
     /// The node ends: the profile stays as it is, so that the shards of a static name can be kept
@@ -422,6 +426,7 @@ impl Driver {
             None => self.line.context.drain_timeout,
         };
         self.step(Event::Drain { within });
+        self.line.state.send_modify(|state| state.serving = false);
     }
 
     // The runs.

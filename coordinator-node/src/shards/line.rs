@@ -116,17 +116,21 @@ impl Line {
     }
 
     pub(super) fn serve(&self, offer: Offer) {
+        // What was refused before is another service's affair.
+        self.state.send_modify(|state| state.refused = None);
         lock(&self.desk).serve = Some(offer);
         self.told.notify_one();
     }
 
     pub(super) fn stop(&self, how: Stop) {
-        {
+        let withdrawn = {
             let mut desk = lock(&self.desk);
-            // An offer that the driver has not seen yet is withdrawn by the same service.
-            desk.serve = None;
             desk.stop = Some(how);
-        }
+            // An offer that the driver has not seen yet: it never will.
+            desk.serve.take()
+        };
+        // Outside the lock: who knows what else it drops.
+        drop(withdrawn);
         self.told.notify_one();
     }
 

@@ -168,7 +168,7 @@ impl Service {
         let mut state = self.state.clone();
         tokio::select! {
             biased;
-            _ = state.wait_for(|state| !state.busy) => {}
+            _ = state.wait_for(|state| !state.serving && !state.busy) => {}
             () = context.stopping.cancelled() => {}
         }
     }
