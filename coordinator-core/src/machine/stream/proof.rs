@@ -192,7 +192,10 @@ impl World {
         let missing = gap.map_or(Some(0), |gap| gap.missing);
         let known = self.position.get(&id).copied();
         if !self.exact && known >= Some(frame.sequence) {
-            return; // Doubled by the channel, and the receiver had to forget the first one.
+            // Doubled by the channel, and the receiver had to forget the first one: it counts on
+            // from here, and what it counts twice it calls missing.
+            self.position.insert(id, frame.sequence);
+            return;
         }
         match (known, missing) {
             (Some(position), Some(missing)) => assert_eq!(
@@ -207,7 +210,7 @@ impl World {
             // At worst, what was sent just before we were live is called missing.
             (None, Some(missing)) => assert_eq!(missing + itself, frame.sequence),
             (_, None) => assert!(
-                !self.exact || self.now.since(began) + LATEST >= FORGOTTEN,
+                !self.exact || self.now.since(began) + 2 * LATEST >= FORGOTTEN,
                 "an unknown size where nothing of that age was forgotten: {frame:?}"
             ),
         }
@@ -261,7 +264,13 @@ fn run(steps: Vec<Step>, max_published: usize, max_received: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
+    // The same histories everywhere, so that a failure is there for everyone; another seed explores
+    // others.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::with_cases(1_500)
+    })]
 
     /// U1 to U4: delivered once and in order, or covered by a gap of the right size.
     #[test]

@@ -94,8 +94,6 @@ impl Receiver {
     #[must_use]
     pub fn connected(&mut self, now: Moment) -> Gap {
         self.live_since = now;
-        // Whatever was forgotten before: the gap covers it.
-        self.forgotten = None;
         self.happened(Gap::new(GapCause::Disconnected))
     }
 
@@ -415,6 +413,19 @@ mod tests {
             Receipt::DeliverAfter(lost(2))
         );
         assert_eq!(receiver.streams(), 2);
+    }
+
+    /// U3: a frame that was long under way makes its stream look younger than what was forgotten.
+    #[test]
+    fn a_late_frame_of_a_forgotten_stream_is_not_counted_from_one() {
+        let mut receiver = receiver().with_max_streams(1);
+        receive(&mut receiver, at(20), &message(20, 20, 1));
+        receive(&mut receiver, at(21), &of_stream(2, message(21, 21, 1)));
+        // Sent at 22, and 50 seconds under way.
+        assert_eq!(
+            receiver.accept(at(72), &message(20, 22, 2)),
+            Receipt::DeliverAfter(missing(None, GapCause::Lost))
+        );
     }
 
     /// U3.
