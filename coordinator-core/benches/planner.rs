@@ -5,6 +5,10 @@
     missing_docs,
     reason = "criterion's macros write undocumented functions"
 )]
+#![allow(
+    clippy::expect_used,
+    reason = "a benchmark of something else is no benchmark"
+)]
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -150,7 +154,7 @@ fn strategies(criterion: &mut Criterion) {
     let held = vec![None; usize::from(SHARDS)];
     let question = Question::new(&candidates, &held);
     group.bench_function("sticky", |bench| {
-        bench.iter(|| Sticky::new().target(black_box(&question)))
+        bench.iter(|| Sticky::new().target(black_box(&question)));
     });
     group.bench_function("rendezvous", |bench| {
         bench.iter(|| Rendezvous::new().target(black_box(&question)));

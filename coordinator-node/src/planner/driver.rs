@@ -351,9 +351,10 @@ impl Driver {
         let keyspace = self.keyspace.as_str();
         let labels = [("keyspace", keyspace), ("outcome", outcome)];
         telemetry::count(telemetry::PLANS, 1, &labels);
-        match epoch {
-            Some(epoch) => self.note_stored(epoch, pending.summary),
-            None => debug!(keyspace, outcome, "plan not stored"),
+        if let Some(epoch) = epoch {
+            self.note_stored(epoch, pending.summary);
+        } else {
+            debug!(keyspace, outcome, "plan not stored");
         }
     }
 

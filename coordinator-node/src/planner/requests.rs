@@ -91,13 +91,10 @@ impl Requests {
                 let after = context.now() + look_every;
                 sleep_until(&*context.clock, Some(after), look_every).await;
             }
-            match members.changed(&context.group, known).await {
-                Ok(()) => (),
+            if let Err(error) = members.changed(&context.group, known).await {
                 // Without hints, the machine looks by its own timers.
-                Err(error) => {
-                    debug!(error = %error, "no hints of the members");
-                    pending().await
-                }
+                debug!(error = %error, "no hints of the members");
+                pending::<()>().await;
             }
         }));
     }
