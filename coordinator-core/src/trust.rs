@@ -125,7 +125,7 @@ impl Trust {
 
     /// How long to wait by one clock until `span` has passed by any other (A-RATE on both).
     pub fn surely(span: Duration) -> Duration {
-        span + span * 2 / RATE
+        span.saturating_add(span / RATE * 2)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use coordinator_core::machine::lease::Patience;
 use coordinator_core::trust::Trust;
-use coordinator_core::{FencingToken, Key, LockBackend, Moment};
+use coordinator_core::{FencingToken, Key, LockBackend, LostCause, Moment};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -96,8 +96,10 @@ impl Election {
             };
             let (view, control) = (leadership.view(), leadership.control());
             let ended = while_held(&view, work(leadership)).await;
-            let asked = view.is_draining();
-            self.settle(control, matches!(ended, Ended::Lost(_))).await;
+            // `false` from `tick` means either; the work may see a loss before we do.
+            let lost = (view.token()).is_err_and(|lost| lost.cause != LostCause::Released);
+            let asked = lost || view.is_draining();
+            self.settle(control, lost).await;
             match ended {
                 Ended::Work(Err(source)) => {
                     return Err(RunError::Work {
@@ -188,7 +190,7 @@ impl Election {
     async fn settle(&self, mut control: TermControl, lost: bool) {
         let context = &self.shared.context;
         control.drain(None);
-        let patience = self.drain_timeout() + Trust::surely(self.ttl());
+        let patience = (self.drain_timeout()).saturating_add(Trust::surely(self.ttl()));
         if tokio::time::timeout(patience, control.finished())
             .await
             .is_err()

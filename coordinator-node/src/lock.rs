@@ -135,7 +135,7 @@ impl Lock {
             // The next one may begin when this returns. A guard that the work has given away is
             // asked to finish; it keeps the lock, at most its drain timeout.
             control.drain(None);
-            let patience = self.drain_timeout() + self.ttl();
+            let patience = self.drain_timeout().saturating_add(self.ttl());
             drop(tokio::time::timeout(patience, control.finished()).await);
         }
         match ended {

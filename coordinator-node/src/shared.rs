@@ -49,6 +49,8 @@ impl Deref for Shared {
 impl Shared {
     /// Joins the group, and starts what runs for as long as the node does.
     pub(crate) async fn start(context: Arc<Context>, profile: Profile) -> Result<Self, StartError> {
+        // A start that fails or is dropped leaves no task behind that would go on as a member.
+        let unless_started = context.stopping.clone().drop_guard();
         let membership = Membership::start(&context, profile).await?;
         let keyspaces = Keyspaces::new(&context, &membership);
         let bus = Hub::start(&context).map(Arc::new);
@@ -60,6 +62,7 @@ impl Shared {
             bus,
             keyspaces,
         };
+        drop(unless_started.disarm());
         Ok(Self {
             parts,
             ended: Arc::new(Mutex::new(None)),
@@ -127,7 +130,8 @@ impl Parts {
     /// Waits for all work, at most as long as the most patient of it may take.
     async fn drain(&self) -> Result<(), ShutdownError> {
         let work = &self.context.work;
-        let patience = work.patience().max(self.context.drain_timeout) + LAST_REPLIES;
+        let patience = work.patience().max(self.context.drain_timeout);
+        let patience = patience.saturating_add(LAST_REPLIES);
         match tokio::time::timeout(patience, work.idle()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(ShutdownError::Overran {
@@ -150,7 +154,13 @@ impl Parts {
 
     fn unconfirmed(&self) -> ShutdownError {
         ShutdownError::Unconfirmed {
-            ends_within: Trust::surely(self.context.trust.ttl()),
+            // A lease may have been asked for longer than the membership.
+            ends_within: Trust::surely(
+                self.context
+                    .trust
+                    .ttl()
+                    .max(self.context.closing.patience()),
+            ),
         }
     }
 }
@@ -160,12 +170,8 @@ impl Drop for Shared {
         if self.context.stopping.is_cancelled() {
             return;
         }
-        self.context.draining.cancel();
-        let parts = self.parts.clone();
-        drop(self.context.tasks.spawn(async move {
-            // Nobody is left to be told; it is logged.
-            drop(parts.end().await);
-        }));
+        // Nobody is left to be told; it is logged.
+        drop(self.begin_end());
     }
 }
 

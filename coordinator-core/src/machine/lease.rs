@@ -92,6 +92,9 @@ pub struct Lease {
     /// When the first acquire was sent that may have led to a grant we do not know of. A grant is
     /// trusted from here, for it may be the answer to any acquire since.
     asked: Option<Moment>,
+    /// When the last acquire was sent that was meant: until a TTL later, a withdrawn campaign looks
+    /// for a grant that it does not know of.
+    meant: Moment,
     /// Whether an acquire before the present one got no answer: it may still take effect.
     unknown: bool,
     withdrawn: bool,
@@ -109,6 +112,7 @@ impl Lease {
             random,
             requests: 0,
             asked: None,
+            meant: now,
             unknown: false,
             withdrawn: false,
             retries: Backoff::new(Duration::from_millis(50), Duration::from_secs(2)),
@@ -136,6 +140,7 @@ impl Lease {
             Event::Failed { request, kind } => self.failed(now, request, kind, &mut actions),
             Event::Progress { at } => self.progressed(at),
             Event::Drain { within, next } => self.drain(now + within, next, &mut actions),
+            Event::TrustEnded { cause } => self.lose(cause, &mut actions),
             Event::WorkStopped => self.work_stopped(now, &mut actions),
         }
         actions
@@ -268,6 +273,9 @@ impl Lease {
         // Counted from the request, not from the reply (T1): a slow round trip may only shorten
         // our trust in the lease, never stretch it.
         self.asked.get_or_insert(now);
+        if !self.withdrawn {
+            self.meant = now;
+        }
         self.phase = Phase::Asking { request };
         let deadline = now + self.config.trust.renew_every();
         actions.push(Action::Acquire {
@@ -311,11 +319,17 @@ impl Lease {
     /// A withdrawn campaign must not leave a grant behind that nobody knows of (W4): while an
     /// acquire is unanswered, it asks again, and releases what comes.
     fn settle(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        match self.asked {
-            // After a TTL any such grant has ended by itself.
-            Some(asked) if now.since(asked) < self.config.trust.ttl() => self.ask(now, actions),
-            Some(_) | None => self.finish(Outcome::Withdrawn, actions),
+        if self.is_settled(now) {
+            self.finish(Outcome::Withdrawn, actions);
+        } else {
+            self.ask(now, actions);
         }
+    }
+
+    /// Whether no acquire that was meant can have left a grant behind: a TTL after the last one,
+    /// any such grant has ended by itself.
+    fn is_settled(&self, now: Moment) -> bool {
+        self.asked.is_none() || now.since(self.meant) >= self.config.trust.ttl()
     }
 
     fn granted(
@@ -399,7 +413,7 @@ impl Lease {
         let free_in = holder
             .free_in
             .unwrap_or_else(|| (ttl / 2).max(Duration::from_secs(1)));
-        Trust::surely(free_in) + jitter + Duration::from_millis(1)
+        Trust::surely(free_in).saturating_add(jitter + Duration::from_millis(1))
     }
 
     fn renewed(&mut self, now: Moment, request: u64, actions: &mut Vec<Action>) {
@@ -497,7 +511,7 @@ impl Lease {
         let pause = self.retries.next(&mut self.random);
         let wait = match kind {
             ErrorKind::Unavailable | ErrorKind::Rejected => pause,
-            ErrorKind::Quarantined { ends_within } => ends_within + pause,
+            ErrorKind::Quarantined { ends_within } => ends_within.saturating_add(pause),
             ErrorKind::Indeterminate => {
                 self.unknown = true;
                 pause
@@ -511,10 +525,7 @@ impl Lease {
             return self.finish(Outcome::NoAnswer(kind), actions);
         }
         self.withdrawn |= hopeless;
-        let settled = self
-            .asked
-            .is_none_or(|asked| now.since(asked) >= self.config.trust.ttl());
-        if self.withdrawn && settled {
+        if self.withdrawn && self.is_settled(now) {
             return self.finish(Outcome::Withdrawn, actions);
         }
         self.phase = Phase::Waiting { ask_at: now + wait };

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use coordinator_core::BoxError;
 use coordinator_core::machine::lease::Outcome;
+use coordinator_core::trust::Trust;
 
 use super::Term;
 use crate::errors::ReleaseError;
@@ -71,7 +72,7 @@ pub(crate) async fn release(mut held: HeldLease, shared: &Shared) -> Result<(), 
     }
     let ends_within = match outcome {
         Some(Outcome::Unconfirmed { by }) => by.since(shared.context.now()),
-        None => shared.context.trust.ttl(),
+        None => Trust::surely(held.ttl()),
         Some(_) => return Ok(()),
     };
     Err(ReleaseError::Unconfirmed {

@@ -121,13 +121,13 @@ impl Watch {
             let mut hint = Box::pin(hint);
             // Polled once, the hint is armed.
             let armed = futures_util::poll!(&mut hint).is_ready();
-            let holder = self.locks.holder(&self.key).await;
+            let holder = tokio::time::timeout(SLOW_POLL, self.locks.holder(&self.key)).await;
             let pause = match holder {
-                Ok(holder) => {
+                Ok(Ok(holder)) => {
                     self.backoff.reset();
                     self.publish(holder)
                 }
-                Err(_) => self.backoff.next(&mut self.random),
+                Ok(Err(_)) | Err(_) => self.backoff.next(&mut self.random),
             };
             if armed {
                 // A hint that is always ready must not make a hot loop.

@@ -37,7 +37,7 @@ impl Election {
             return Ok(());
         }
         self.check_successor(successor)?;
-        let waited = self.drain_timeout() + patience;
+        let waited = self.drain_timeout().saturating_add(patience);
         let handed_over = tokio::time::timeout(waited, async {
             tokio::select! {
                 biased;

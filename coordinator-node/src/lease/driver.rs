@@ -90,9 +90,15 @@ pub(crate) struct HeldLease {
     finished: watch::Receiver<Option<Outcome>>,
     drain: mpsc::Sender<DrainWish>,
     gone: Option<DropGuard>,
+    ttl: Duration,
 }
 
 impl HeldLease {
+    /// How long the store keeps it without a renewal.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
     pub(crate) fn grip(&self) -> &Arc<Grip> {
         &self.grip
     }
@@ -243,6 +249,7 @@ impl Driver {
                 }
                 Woken::Withdraw => {
                     withdrawn = true;
+                    self.requests.stop_waiting();
                     self.dispatch(Event::Withdraw);
                 }
                 Woken::Drain(next) => {
@@ -306,10 +313,11 @@ impl Driver {
         }
     }
 
-    /// The node ends at once: what is held runs out by itself.
+    /// The node ends at once, and with it whatever work did not end in time: what is held runs out
+    /// by itself, for nobody has said that the work has stopped.
     fn abandon(&mut self) {
         if let Some(grip) = self.grip.clone() {
-            self.lose(&grip, LostCause::Released);
+            self.lose(&grip, LostCause::Overran);
         }
         let by = self.context.now() + Trust::surely(self.config.trust.ttl());
         self.finish(Outcome::Unconfirmed { by });
@@ -350,8 +358,10 @@ impl Driver {
             }
             Action::Elected { token, until } => self.lead(token, until),
             Action::Trust { until } => {
-                if let Some(grip) = &self.grip {
-                    grip.extend(until);
+                let extended = self.grip.as_ref().map_or(Ok(()), |grip| grip.extend(until));
+                if let Err(lost) = extended {
+                    // Its guard saw the end of trust between our reading of the clock and now.
+                    self.dispatch(Event::TrustEnded { cause: lost.cause });
                 }
             }
             Action::Drain { deadline } => {
@@ -455,6 +465,7 @@ impl Driver {
             finished: self.finished.subscribe(),
             drain: self.drain_sender.clone(),
             gone: Some(self.gone.clone().drop_guard()),
+            ttl: self.config.trust.ttl(),
         })));
         if self.context.draining.is_cancelled() {
             self.drain(None);

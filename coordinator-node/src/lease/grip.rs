@@ -59,11 +59,13 @@ impl Grip {
 
     // For the driver.
 
-    /// Trust lasts until `until`, unless it has ended already: nothing revives it (T2).
-    pub(crate) fn extend(&self, until: Moment) {
-        if self.held().is_ok() {
-            self.until.fetch_max(nanos(until), Ordering::AcqRel);
-        }
+    /// Trust lasts until `until`, unless it has ended already: nothing revives it (T2). Then, how
+    /// it has ended.
+    pub(crate) fn extend(&self, until: Moment) -> Result<(), Lost> {
+        self.held()?;
+        self.until.fetch_max(nanos(until), Ordering::AcqRel);
+        // Somebody may have seen the end of it in between.
+        self.held().map(drop)
     }
 
     /// Trust ends now. Only the first cause counts, and is returned.
@@ -170,6 +172,8 @@ impl Grip {
         if ticked.await.is_none() {
             return false;
         }
+        // With a period that is over at once, the loop around this must let others run all the same.
+        tokio::task::coop::consume_budget().await;
         // Ticks that were missed are not made up for.
         let next = (due + period).max(self.clock.now());
         *self

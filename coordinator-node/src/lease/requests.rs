@@ -1,20 +1,21 @@
 //! What a lease's driver asks of its backend: each request with a deadline, each answer an event.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator_core::machine::lease::Event;
 use coordinator_core::{
-    Acquisition, Claim, ErrorKind, FencingToken, LockBackend, LockError, MemberId, Moment, Renewal,
-    StoreId,
+    Acquisition, Claim, ErrorKind, FencingToken, Key, LockBackend, LockError, MemberId, Moment,
+    Renewal, StoreId,
 };
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 use crate::context::Context;
-use crate::tasks::sleep_until;
+use crate::tasks::{panic_message, sleep_until};
 use crate::telemetry;
 
 /// The outcome of a request.
@@ -116,7 +117,9 @@ impl Requests {
     pub(super) fn wait_turn(&mut self) {
         if self.turn.is_none() {
             let (locks, claim) = (self.locks.clone(), self.claim.clone());
-            self.turn = Some(Box::pin(async move { locks.wait_turn(&claim).await }));
+            let key = claim.key.clone();
+            let turn = unless_it_panics(key, async move { locks.wait_turn(&claim).await });
+            self.turn = Some(Box::pin(turn));
         }
     }
 
@@ -160,6 +163,7 @@ impl Requests {
         call: impl Future<Output = Result<Event, LockError>> + Send + 'static,
     ) {
         let (clock, look_every) = (self.context.clock.clone(), self.look_every);
+        let call = unless_it_panics(self.claim.key.clone(), call);
         self.in_flight.push(Box::pin(async move {
             tokio::select! {
                 biased;
@@ -177,4 +181,16 @@ impl Requests {
             }
         }));
     }
+}
+
+/// A call in which the backend panics has an unknown outcome, and must not take the driver along.
+async fn unless_it_panics<T>(
+    key: Key,
+    call: impl Future<Output = Result<T, LockError>>,
+) -> Result<T, LockError> {
+    let answer = AssertUnwindSafe(call).catch_unwind().await;
+    answer.unwrap_or_else(|panic| {
+        let error = format!("the backend panicked: {}", panic_message(&*panic));
+        Err(LockError::indeterminate("call for", &key, error))
+    })
 }

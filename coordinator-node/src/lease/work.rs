@@ -10,7 +10,8 @@ use super::LeaseView;
 
 /// How work under a lease ended.
 pub(crate) enum Ended<T> {
-    /// By itself, while the lease was held, or after it gave the lease back itself.
+    /// By itself, while the lease was held, or after it gave the lease back itself; or, without an
+    /// error, in the very moment of the loss.
     Work(Result<T, BoxError>),
     /// With the lease.
     Lost(Lost),

@@ -207,7 +207,8 @@ impl Driver {
             Some((life, until)) if self.life == Some(life) => {
                 self.step(Event::Trusted(until));
                 for run in self.runs.values() {
-                    run.grip.extend(until);
+                    // One that has ended is not revived; its guard acts upon it.
+                    drop(run.grip.extend(until));
                 }
                 if standing.memory != self.memory
                     && let Some(memory) = standing.memory

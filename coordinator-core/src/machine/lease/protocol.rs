@@ -92,6 +92,11 @@ pub enum Event {
         /// For whom the lease is to be kept after the release.
         next: Option<MemberId>,
     },
+    /// Whoever uses the lease has seen the end of trust, and acts upon it: nothing revives it (T2).
+    TrustEnded {
+        /// What they were told.
+        cause: LostCause,
+    },
     /// The work has stopped: its guard is gone.
     WorkStopped,
 }
