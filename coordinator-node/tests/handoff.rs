@@ -1,5 +1,11 @@
 //! Fleets that share shards by themselves, through joins, leaves, crashes, cuts and pauses: at no
 //! instant two owners, and in the end every shard has one. In virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/shards.rs"]
 mod fleet;
@@ -205,6 +211,37 @@ async fn a_rolling_restart_with_static_names_moves_no_shard() {
         within(30.0, until(|| balanced(&log, &names))).await;
     }
     assert_eq!(names.map(|name| log.held_by(name)), before);
+    log.check_one_owner();
+}
+
+/// H16, S5: also while other work of the node takes its time to drain, nobody takes the shards
+/// that are kept for its return.
+#[tokio::test(start_paused = true)]
+async fn a_slow_shutdown_within_the_grace_period_moves_no_shard_either() {
+    let (store, log, mails) = (MemoryStore::new(), Log::default(), Log::default());
+    let config = || orders().grace_period(Duration::from_secs(30));
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    drop(serve(&a, &log, config(), QUICK));
+    drop(serve(&b, &log, config(), QUICK));
+    drop(serve(
+        &a,
+        &mails,
+        ShardConfig::new("mails", 1),
+        Duration::from_secs(6),
+    ));
+    within(
+        30.0,
+        until(|| balanced(&log, &["a", "b"]) && mails.held_by("a") == [0]),
+    )
+    .await;
+    let before = log.held_by("a");
+    let watch = Watch::start();
+    a.shutdown().await.expect("it drains in time");
+    assert!(watch.seconds() >= 6.0, "{}", watch.seconds());
+    let a = node(&store, "a").await;
+    drop(serve(&a, &log, config(), QUICK));
+    within(30.0, until(|| balanced(&log, &["a", "b"]))).await;
+    assert_eq!(log.held_by("a"), before);
     log.check_one_owner();
 }
 

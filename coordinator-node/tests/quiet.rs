@@ -1,4 +1,10 @@
 //! What an idle fleet costs its store: BOUNDED, and no hot loop anywhere.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/shards.rs"]
 mod fleet;

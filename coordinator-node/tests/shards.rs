@@ -1,4 +1,10 @@
 //! Shards under a planner by hand: what a member does with each document, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/shards.rs"]
 mod fleet;

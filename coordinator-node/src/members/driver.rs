@@ -1,5 +1,7 @@
 //! Drives the membership machine over a membership store.
 
+mod requests;
+
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,13 +11,15 @@ use coordinator_core::machine::membership::{
     MembershipEvent as Event,
 };
 use coordinator_core::{
-    Beat, Heartbeat, Incarnation, Join, Joined, Leave, LostCause, MemberState, MembershipError,
-    MembershipStore, MemoryId, Moment, Snapshot, Versions,
+    Beat, Incarnation, Joined, LostCause, MemberState, MembershipError, MembershipStore, MemoryId,
+    Moment, Snapshot, Versions,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tracing::{debug, info, trace, warn};
+
+use requests::{Reply, Request};
 
 use super::roster::next_look;
 use super::{Shared, Standing, Wish};
@@ -23,27 +27,6 @@ use crate::errors::StartError;
 use crate::tasks::sleep_until;
 use crate::telemetry;
 
-/// What a request brought back.
-enum Reply {
-    Joined {
-        request: u64,
-        edition: u64,
-        answer: Result<Joined, MembershipError>,
-    },
-    Beaten {
-        request: u64,
-        life: Incarnation,
-        edition: u64,
-        answer: Result<Beat, MembershipError>,
-    },
-    Left {
-        request: u64,
-        answer: Result<Leave, MembershipError>,
-    },
-    Looked(Result<Snapshot, MembershipError>),
-}
-
-type Request = Pin<Box<dyn Future<Output = Reply> + Send>>;
 type Hint = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 pub(super) struct Driver {
@@ -234,99 +217,6 @@ impl Driver {
                 self.stand(|standing| standing.left = true);
             }
         }
-    }
-
-    fn join(&mut self, now: Moment, request: u64, floor: Option<Incarnation>) {
-        let context = &self.shared.context;
-        let (group, me) = (context.group.clone(), context.me.clone());
-        let mut join = Join::new(group, me, context.instance, context.trust.ttl());
-        join.fixed = context.fixed;
-        join.floor = floor;
-        let edition = {
-            let desk = self.shared.desk();
-            join.profile = desk.profile.clone();
-            desk.edition
-        };
-        let store = self.store.clone();
-        self.request(now, "join", async move { store.join(&join).await }, {
-            move |answer| Reply::Joined {
-                request,
-                edition,
-                answer,
-            }
-        });
-    }
-
-    fn beat(&mut self, now: Moment, request: u64, life: Incarnation, beat: u64) {
-        let context = &self.shared.context;
-        let (group, me) = (context.group.clone(), context.me.clone());
-        let mut heartbeat = Heartbeat::new(group, me, life, beat, context.trust.ttl());
-        heartbeat.known = self.known;
-        let edition = {
-            let desk = self.shared.desk();
-            heartbeat.wants_reports = desk.planners > 0;
-            heartbeat.report = desk.report_of(life);
-            heartbeat.profile = (desk.edition != self.edition).then(|| desk.profile.clone());
-            desk.edition
-        };
-        let store = self.store.clone();
-        self.request(
-            now,
-            "heartbeat",
-            async move { store.heartbeat(&heartbeat).await },
-            {
-                move |answer| Reply::Beaten {
-                    request,
-                    life,
-                    edition,
-                    answer,
-                }
-            },
-        );
-    }
-
-    fn leave(&mut self, now: Moment, request: u64, life: Incarnation) {
-        let context = &self.shared.context;
-        let (group, me) = (context.group.clone(), context.me.clone());
-        let store = self.store.clone();
-        self.request(
-            now,
-            "leave",
-            async move { store.leave(&group, &me, life).await },
-            move |answer| Reply::Left { request, answer },
-        );
-    }
-
-    fn look(&mut self) {
-        self.looking = true;
-        let (group, store) = (self.shared.context.group.clone(), self.store.clone());
-        let now = self.shared.context.now();
-        let read = async move { store.snapshot(&group).await };
-        self.request(now, "read", read, Reply::Looked);
-    }
-
-    /// Sends a request; without an answer by the end of its window, its outcome is unknown (T6).
-    fn request<T: Send + 'static>(
-        &self,
-        asked: Moment,
-        operation: &'static str,
-        call: impl Future<Output = Result<T, MembershipError>> + Send + 'static,
-        reply: impl FnOnce(Result<T, MembershipError>) -> Reply + Send + 'static,
-    ) {
-        let context = self.shared.context.clone();
-        self.requests.push(Box::pin(async move {
-            let deadline = context.trust.until(asked);
-            let look_every = context.trust.look_every();
-            tokio::select! {
-                biased;
-                answer = call => reply(answer),
-                () = sleep_until(&*context.clock, Some(deadline), look_every) => {
-                    let group = context.group.clone();
-                    let silence = "no answer within the trust window";
-                    reply(Err(MembershipError::indeterminate(operation, group, silence)))
-                }
-            }
-        }));
     }
 
     fn answer(&mut self, reply: Reply) {

@@ -1,8 +1,10 @@
 //! Drives the keeper of one keyspace: reads the document, starts and ends the runs of shards.
 
+mod document;
+mod runs;
+
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
-use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,27 +12,21 @@ use coordinator_core::machine::keeper::{
     Keeper, KeeperAction as Action, KeeperEvent as Event, Terms,
 };
 use coordinator_core::machine::planner::PlannerConfig;
-use coordinator_core::{
-    AssignmentError, Backoff, Document, Epoch, Incarnation, LostCause, MemoryId, Moment, ShardId,
-    StoredDocument,
-};
+use coordinator_core::{Backoff, Epoch, Incarnation, LostCause, MemoryId, Moment};
 use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tracing::{debug, info, trace, warn};
 
+use document::{FIRST_PAUSE, Read};
+
 use super::Handoff;
 use super::line::{Line, Offer, Stop};
-use super::seat::{Seat, SeatId, SeatParts};
+use super::seat::SeatId;
 use crate::lease::Grip;
 use crate::members::Standing;
 use crate::planner::{self, Planning};
 use crate::tasks::sleep_until;
-use crate::telemetry;
 
-/// The first pause after a failed read; it grows up to the pace of heartbeats.
-const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
-
-type Read = Result<Option<StoredDocument>, AssignmentError>;
 type Reading = Pin<Box<dyn Future<Output = (MemoryId, Read)> + Send>>;
 type Hint = Pin<Box<dyn Future<Output = bool> + Send>>;
 
@@ -236,113 +232,6 @@ impl Driver {
         }
     }
 
-    // The document.
-
-    fn tick(&mut self) {
-        let now = self.now();
-        self.step(Event::Tick);
-        if self.reading.is_none() && self.life.is_some() && now >= self.read_at {
-            self.begin_reading(now);
-        }
-    }
-
-    /// Reads the document. What is read counts under the memory that was known before (S12).
-    fn begin_reading(&mut self, now: Moment) {
-        let Some(under) = self.memory.clone() else {
-            return;
-        };
-        self.reread = false;
-        let line = self.line.clone();
-        self.reading = Some(Box::pin(async move {
-            let context = &line.context;
-            let deadline = context.trust.until(now);
-            let read = tokio::select! {
-                biased;
-                read = line.store.load(&context.group, &line.keyspace) => read,
-                () = sleep_until(&*context.clock, Some(deadline), context.trust.look_every()) => {
-                    let silence = "no answer within the trust window";
-                    Err(AssignmentError::unavailable("load", &line.keyspace, silence))
-                }
-            };
-            (under, read)
-        }));
-    }
-
-    fn read(&mut self, under: MemoryId, answer: Read) {
-        self.reading = None;
-        let now = self.now();
-        match answer {
-            Ok(stored) => {
-                self.backoff.reset();
-                let epoch = stored.as_ref().map(|stored| stored.epoch);
-                let idle_hint = std::mem::take(&mut self.hinted) && epoch == self.known;
-                self.known = epoch;
-                self.read_at = if self.reread {
-                    now
-                } else if idle_hint {
-                    // A hint for no reason: read again, but do not listen in a hot loop.
-                    now + FIRST_PAUSE
-                } else {
-                    self.listen();
-                    now + self.line.context.trust.renew_every()
-                };
-                self.act_on(under, stored);
-            }
-            Err(error) => {
-                debug!(keyspace = %self.line.keyspace, error = %error, "document not read");
-                self.read_at = now + self.backoff.next(&mut self.random);
-            }
-        }
-    }
-
-    fn act_on(&mut self, under: MemoryId, stored: Option<StoredDocument>) {
-        let document = stored.map(|stored| Document::decode(stored.epoch, &stored.document));
-        let document = match document.transpose() {
-            Ok(document) => document,
-            // Who cannot read it does not set `seen` (S10).
-            Err(error) => {
-                warn!(keyspace = %self.line.keyspace, error = %error, "document not understood");
-                return;
-            }
-        };
-        if let (Some(document), Some(offer)) = (&document, &self.offer)
-            && let Err(mismatch) = document.agrees(offer.layout, offer.config.routing)
-        {
-            warn!(keyspace = %self.line.keyspace, error = %mismatch, "refused");
-            self.line
-                .state
-                .send_modify(|state| state.refused = Some(mismatch));
-            self.stop_serving(Stop::Drain);
-        }
-        let document = document.map(Box::new);
-        self.step(Event::Read { document, under });
-    }
-
-    /// Waits for the store to say that the document may be another.
-    fn listen(&mut self) {
-        let (line, known) = (self.line.clone(), self.known);
-        self.hint = Some(Box::pin(async move {
-            let group = &line.context.group;
-            line.store
-                .changed(group, &line.keyspace, known)
-                .await
-                .is_ok()
-        }));
-    }
-
-    fn hinted(&mut self, news: bool) {
-        self.hint = None;
-        if news {
-            self.hinted = true;
-            self.reload();
-        }
-    }
-
-    fn reload(&mut self) {
-        self.reread = self.reading.is_some();
-        self.read_at = self.now();
-    }
-
     // The service.
 
     fn read_desk(&mut self) {
@@ -428,109 +317,6 @@ impl Driver {
         };
         self.step(Event::Drain { within });
         self.line.state.send_modify(|state| state.serving = false);
-    }
-
-    // The runs.
-
-    fn start(&mut self, shard: ShardId, token: Epoch, count: u16) {
-        let (Some(offer), Some(count)) = (&self.offer, NonZeroU16::new(count)) else {
-            return self.never_began((shard, token));
-        };
-        let Some((_, until)) = self.line.membership.trusted() else {
-            return self.never_began((shard, token));
-        };
-        let parts = SeatParts {
-            shard,
-            token,
-            count,
-            routing: offer.config.routing,
-            until,
-            drain_timeout: offer.config.drain_timeout,
-        };
-        let seat = Seat::new(&self.line, &offer.node, &parts);
-        info!(keyspace = %self.line.keyspace, %shard, %token, "shard owned");
-        let run = Run {
-            grip: seat.grip.clone(),
-            asked: None,
-            cause: None,
-            resting: false,
-        };
-        self.runs.insert(seat.id(), run);
-        self.line.membership.busy(&self.line.keyspace, true);
-        offer.host.start(seat);
-    }
-
-    /// The grant came when nobody was there to take it any more.
-    fn never_began(&self, id: SeatId) {
-        self.line.seat_gone(id);
-    }
-
-    /// Tells a run to finish, or, with a cause, to stop.
-    fn ask_to_end(&mut self, id: SeatId, cause: Option<LostCause>) {
-        let now = self.now();
-        let Some(run) = self.runs.get_mut(&id) else {
-            return; // It has ended, and the keeper is about to hear of it.
-        };
-        let (shard, token) = id;
-        run.asked.get_or_insert(now);
-        if let Some(cause) = cause {
-            let cause = run.grip.lose(cause);
-            run.cause = Some(cause);
-            info!(keyspace = %self.line.keyspace, %shard, %token, %cause, "shard lost");
-        } else {
-            run.grip.drain();
-            debug!(keyspace = %self.line.keyspace, %shard, %token, "shard draining");
-        }
-        let resting = run.resting;
-        if let Some(offer) = &self.offer {
-            offer.host.withdraw(id);
-        }
-        if resting {
-            // Nothing of it is left. Not now: the keeper is in the middle of its step.
-            self.line.seat_gone(id);
-        }
-    }
-
-    /// Nobody holds any of it any more.
-    fn seat_gone(&mut self, id: SeatId) {
-        let now = self.now();
-        let (shard, token) = id;
-        if let Some(run) = self.runs.get_mut(&id) {
-            let Some(asked) = run.asked else {
-                run.resting = true;
-                debug!(keyspace = %self.line.keyspace, %shard, %token, "shard rests");
-                return;
-            };
-            let cause = run
-                .cause
-                .map_or_else(|| "drained".into(), |cause| cause.to_string());
-            let keyspace = self.line.keyspace.as_str();
-            let labels = [("keyspace", keyspace), ("cause", &cause)];
-            telemetry::count(telemetry::HANDOFFS, 1, &labels);
-            let seconds = now.since(asked).as_secs_f64();
-            telemetry::observe(telemetry::DRAIN_SECONDS, seconds, &[("keyspace", keyspace)]);
-            info!(%keyspace, %shard, %token, %cause, "shard given back");
-            // Whatever is left of it, a view or a clone of its signals, is of no use any more.
-            run.grip.lose(LostCause::Released);
-            self.runs.remove(&id);
-        }
-        self.step(Event::Ended { shard, token });
-    }
-
-    fn tell_state(&mut self) {
-        let busy = !self.runs.is_empty();
-        let changed = self.line.state.send_if_modified(|state| {
-            let changed = state.busy != busy;
-            state.busy = busy;
-            changed
-        });
-        if changed && !busy {
-            self.line.membership.busy(&self.line.keyspace, false);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "at most 65,535")]
-        let owned = self.runs.values().filter(|run| run.asked.is_none()).count() as f64;
-        let keyspace = self.line.keyspace.as_str();
-        telemetry::gauge(telemetry::SHARDS_OWNED, owned, &[("keyspace", keyspace)]);
     }
 }
 

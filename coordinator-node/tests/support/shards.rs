@@ -1,5 +1,10 @@
 //! What the tests of shards share: a planner by hand, and a log of who worked on what, and when.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -367,7 +372,7 @@ pub(crate) async fn until(what: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(300), waited)
+    tokio::time::timeout(Duration::from_mins(5), waited)
         .await
         .expect("it happens in time");
 }
