@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
     let run = Run::prepare(options)?;
-    let live = io::stdout().is_terminal() && !options.plain;
+    let live = !options.plain && can_draw();
     let speed = options
         .speed
         .unwrap_or(if live { LIVE_SPEED } else { Speed::Max });
@@ -94,6 +94,11 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
     })
+}
+
+/// Whether the output is a terminal on which a picture can be drawn.
+fn can_draw() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether the reader of our output has gone, as `head` does.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
 use coordinator_node::{
-    BoxError, Bus, BusError, Cursor, Incoming, Json, MemberId, Node, OwnedShard, RunError,
-    ShardConfig, ShardId, Start, StartError, Topic, WorkResult,
+    Backend, BoxError, Bus, BusError, Cursor, Guarantee, Incoming, Json, MemberId, Node,
+    OwnedShard, RunError, ShardConfig, ShardId, Start, StartError, Topic, WorkResult, connect,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -218,6 +218,19 @@ async fn charge(node: Node, account: i64) -> Result<bool, RunError> {
         .await
 }
 
+/// 9. The backend at run time, from a URL; and mixed, with a level demanded.
+async fn start_any() -> anyhow::Result<(Node, Node)> {
+    let one = Node::builder("billing").url("memory:").start().await?;
+    let (stores, messages) = (connect("memory:").await?, connect("memory:").await?);
+    let mixed = Node::builder("billing")
+        .backend(Backend {
+            bus: messages.bus,
+            ..stores
+        })
+        .require([Guarantee::NeverEvicts]);
+    Ok((one, mixed.start().await?))
+}
+
 /// 14. On a signal: hand over to a named member, then leave.
 async fn hand_over(
     node: Node,
@@ -294,6 +307,13 @@ async fn a_leader_hands_over_to_the_member_that_it_names() {
     assert_eq!(term.leader, *two.id());
     two.shutdown().await.unwrap();
     led.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_comes_from_a_url_whole_or_in_parts() {
+    let (one, mixed) = tokio::spawn(start_any()).await.unwrap().unwrap();
+    one.shutdown().await.unwrap();
+    mixed.shutdown().await.unwrap();
 }
 
 /// A durable bus is asked for what this one does not keep: an error, never a silent start at now.
