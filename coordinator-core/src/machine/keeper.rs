@@ -159,7 +159,11 @@ pub struct Keeper {
     terms: Terms,
     serving: bool,
     life: Option<Membership>,
+    /// The newest life of ours, whether it lasts or not.
+    last: Option<Incarnation>,
     seen: Epoch,
+    /// Whether `mine` is what the document of `seen` says.
+    acted: bool,
     /// What the newest document says of this life.
     mine: Mine,
     /// The memory under which the document is still to be read.
@@ -176,7 +180,9 @@ impl Keeper {
             terms: Terms::new(Duration::ZERO),
             serving: false,
             life: None,
+            last: None,
             seen: Epoch::default(),
+            acted: false,
             mine: Mine::default(),
             unread: None,
             runs: BTreeMap::new(),
@@ -240,6 +246,11 @@ impl Keeper {
         &self.reported
     }
 
+    /// Whether the membership is trusted, as far as this keeper was told.
+    pub fn is_member(&self) -> bool {
+        self.life.is_some()
+    }
+
     /// Whether no shard's work is left, not even cancelled.
     pub fn is_idle(&self) -> bool {
         self.runs.is_empty()
@@ -284,9 +295,14 @@ impl Keeper {
             return;
         }
         self.lose(LostCause::Expired, out);
-        // The new life holds nothing and has seen nothing: the store's record of it is new.
-        self.seen = Epoch::default();
-        self.reported = KeyspaceReport::default();
+        // A life that lasts, though we took it for over: the membership knows better, for it was
+        // renewed in time. What was stopped starts again. Any other life has seen nothing: the
+        // store's record of it is new.
+        if self.last != Some(incarnation) {
+            self.seen = Epoch::default();
+            self.reported = KeyspaceReport::default();
+        }
+        self.last = Some(incarnation);
         if now < until {
             self.life = Some(Membership { incarnation, until });
             out.push(KeeperAction::Read);
@@ -298,6 +314,7 @@ impl Keeper {
         self.life = None;
         self.unread = None;
         self.mine = Mine::default();
+        self.acted = false;
         for (&(shard, token), run) in &mut self.runs {
             cancel((shard, token), run, cause, out);
         }
@@ -325,7 +342,10 @@ impl Keeper {
             self.unread = None;
             out.push(KeeperAction::Verified(under));
         }
-        if let Some(document) = document.filter(|document| document.epoch > self.seen) {
+        let is_news = |document: &Box<Document>| {
+            document.epoch > self.seen || (document.epoch == self.seen && !self.acted)
+        };
+        if let Some(document) = document.filter(is_news) {
             self.act_on(now, &document, out);
         }
     }
@@ -345,6 +365,7 @@ impl Keeper {
         self.drain_where(deadline, |shard, token| !mine.grants(shard, token), out);
         self.start_granted(now, out);
         self.seen = document.epoch;
+        self.acted = true;
         self.report(out);
     }
 

@@ -242,6 +242,21 @@ fn a_member_that_comes_back_holds_nothing_until_it_is_granted_anew() {
     assert_eq!(stale, [report(20, &[])]);
 }
 
+/// The keeper was told too late of a renewal that came in time: it stops, and starts again.
+#[test]
+fn a_life_that_lasts_after_all_goes_on_where_it_stopped() {
+    let mut keeper = member();
+    drop(keeper.step(at(1), fixed(20, vec![owned(0, 0)])));
+    let expired = cancelled(0, 20, LostCause::Expired);
+    assert_eq!(keeper.step(at(9), KeeperEvent::Trusted(at(15))), [expired]);
+    assert!(!keeper.is_member());
+    assert_eq!(keeper.step(at(9), joined(7, 15)), [KeeperAction::Read]);
+    assert_eq!(keeper.step(at(10), fixed(19, vec![FREE])), [], "never back");
+    let again = keeper.step(at(10), fixed(20, vec![owned(0, 20)]));
+    assert_eq!(again, [], "the old work is not gone yet");
+    assert_eq!(keeper.step(at(11), ended(0, 20)), [start(0, 20, 1)]);
+}
+
 /// S1, S4: the old life's work stands in the way of the new life's.
 #[test]
 fn a_new_life_starts_a_shard_only_when_its_old_work_is_gone() {

@@ -202,6 +202,11 @@ impl Driver {
         match standing.life {
             Some((life, until)) if self.life == Some(life) => {
                 self.step(Event::Trusted(until));
+                if !self.keeper.is_member() && self.now() < until {
+                    // Renewed in time, but we were told too late: go on where we stopped.
+                    let incarnation = life;
+                    self.step(Event::Joined { incarnation, until });
+                }
                 for run in self.runs.values() {
                     // One that has ended is not revived; its guard acts upon it.
                     drop(run.grip.extend(until));

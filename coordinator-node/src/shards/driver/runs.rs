@@ -75,6 +75,12 @@ impl Driver {
         let now = self.now();
         let (shard, token) = id;
         if let Some(run) = self.runs.get_mut(&id) {
+            // Its own clock said so before the keeper did: the keeper decides what comes next.
+            let lost = run.grip.lease().err().map(|lost| lost.cause);
+            if lost == Some(LostCause::Expired) {
+                run.asked.get_or_insert(now);
+                run.cause.get_or_insert(LostCause::Expired);
+            }
             let Some(asked) = run.asked else {
                 run.resting = true;
                 debug!(keyspace = %self.line.keyspace, %shard, %token, "shard rests");
