@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
-use coordinator_node::{DenseShard, Node, OwnedShard, ShardConfig};
+use coordinator_node::{DenseShard, Handoff, Node, OwnedShard, ShardConfig};
 use fleet::{Log, serve, until, work_on};
 use support::{Watch, node, pass, within};
 
@@ -309,6 +309,35 @@ async fn dense_cuts_follow_the_members_and_never_overlap() {
     a.shutdown().await.expect("it drains in time");
     within(30.0, until(|| parts(&["c"]))).await;
     log.check_one_cut();
+}
+
+/// S11, `immediate`: who accepts overlap does not wait for the old cut.
+#[tokio::test(start_paused = true)]
+async fn with_immediate_handoff_a_new_cut_starts_while_the_old_one_drains() {
+    let (store, kept) = (MemoryStore::new(), Arc::new(Mutex::new(Vec::new())));
+    let run = |node: Node, kept: Arc<Mutex<Vec<DenseShard>>>| async move {
+        let config = ShardConfig::from("mailer").handoff(Handoff::Immediate);
+        let work = move |shard: DenseShard| {
+            kept.lock().unwrap().push(shard);
+            std::future::pending()
+        };
+        node.run_dense(config, work).await
+    };
+    let _a = tokio::spawn(run(node(&store, "a").await, kept.clone()));
+    within(30.0, until(|| kept.lock().unwrap().len() == 1)).await;
+    let watch = Watch::start();
+    let _b = tokio::spawn(run(node(&store, "b").await, kept.clone()));
+    within(30.0, until(|| kept.lock().unwrap().len() == 3)).await;
+    assert!(watch.seconds() < 5.0, "{}", watch.seconds());
+    let kept = kept.lock().unwrap();
+    assert!(kept[0].token().is_ok(), "the old cut drains meanwhile");
+    let (one, other) = (&kept[1], &kept[2]);
+    assert_eq!((one.count().get(), other.count().get()), (2, 2));
+    assert_eq!(one.epoch(), other.epoch());
+    for key in 0..100_u32 {
+        let owners = [one, other].map(|part| part.owns(key.to_be_bytes()));
+        assert_ne!(owners[0], owners[1], "each key is one part's: {key}");
+    }
 }
 
 /// Two groups share nothing (H6), and one node may serve several keyspaces.
