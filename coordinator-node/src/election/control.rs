@@ -187,7 +187,7 @@ impl Elections {
                         Incoming::Message(message) => match Control::decode(&message.payload) {
                             Some(message) => self.obey(message),
                             None => {
-                                debug!(origin = %message.origin, "an election message was ignored")
+                                debug!(origin = %message.origin, "an election message was ignored");
                             }
                         },
                         // Whoever asked repeats it until it is done, or gives up.

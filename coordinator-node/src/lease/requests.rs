@@ -13,6 +13,7 @@ use coordinator_core::{
 };
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Mutex;
 
 use crate::context::Context;
 use crate::tasks::{panic_message, sleep_until};
@@ -44,6 +45,8 @@ pub(super) struct Requests {
     label: String,
     in_flight: FuturesUnordered<Request>,
     turn: Option<Turn>,
+    /// Held by the renewal under way: no release leaves before its answer (W6).
+    renewing: Arc<Mutex<()>>,
 }
 
 impl Requests {
@@ -62,6 +65,7 @@ impl Requests {
             label,
             in_flight: FuturesUnordered::new(),
             turn: None,
+            renewing: Arc::default(),
         }
     }
 
@@ -126,7 +130,9 @@ impl Requests {
     pub(super) fn renew(&mut self, request: u64, token: FencingToken, deadline: Moment) {
         let (locks, claim) = (self.locks.clone(), self.claim.clone());
         let (clock, label) = (self.context.clock.clone(), self.label.clone());
+        let renewing = self.renewing.clone();
         self.request(request, deadline, async move {
+            let _renewing = renewing.lock().await;
             let asked = clock.now();
             let answer = locks.renew(&claim, token).await;
             let seconds = clock.now().since(asked).as_secs_f64();
@@ -146,7 +152,9 @@ impl Requests {
         deadline: Moment,
     ) {
         let (locks, claim) = (self.locks.clone(), self.claim.clone());
+        let renewing = self.renewing.clone();
         self.request(request, deadline, async move {
+            let _renewing = renewing.lock().await;
             // Released or not held any more: either way nothing of ours is left.
             locks
                 .release(&claim, token, next.as_ref())
