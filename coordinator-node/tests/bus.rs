@@ -1,4 +1,10 @@
 //! The bus of whole nodes on the memory backend, in virtual time, with its faults.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::ops::Range;
 use std::time::Duration;

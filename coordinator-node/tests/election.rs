@@ -1,4 +1,10 @@
 //! Elections by lease, over the memory backend, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 
@@ -109,10 +115,10 @@ async fn a_leader_that_was_paused_past_its_lease_has_lost_it_when_it_wakes() {
 async fn stopping_is_idempotent_and_bounded_also_in_an_outage() {
     let store = MemoryStore::new();
     let a = node(&store, "a").await;
-    let _leadership = lead(&a.election("e")).await;
+    let leadership = lead(&a.election("e")).await;
     store.stop();
     let watch = Watch::start();
-    drop(_leadership);
+    drop(leadership);
     let (one, two) = tokio::join!(a.shutdown(), a.shutdown());
     assert!(
         matches!(one, Err(ShutdownError::Unconfirmed { .. })),

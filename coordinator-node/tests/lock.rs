@@ -1,4 +1,10 @@
 //! Locks with fencing tokens, over the memory backend, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! Each declared metric moves, and no other does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 #![cfg(feature = "metrics")]
 
 mod support;

@@ -1,4 +1,10 @@
 //! Planning and handoff, end to end: whole nodes over the memory backend, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

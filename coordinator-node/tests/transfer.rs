@@ -1,4 +1,10 @@
 //! Handing elections over: to a named member, and to a higher priority.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

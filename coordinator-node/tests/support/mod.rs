@@ -1,4 +1,10 @@
 //! What the tests of the node share: fleets on one memory store, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::time::Duration;
