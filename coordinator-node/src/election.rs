@@ -95,7 +95,7 @@ impl Election {
                 Err(error) => return Err(error.into()),
             };
             let (view, control) = (leadership.view(), leadership.control());
-            let ended = while_held(&view, work(leadership)).await;
+            let ended = while_held(&view, &self.shared.context.stopping, work(leadership)).await;
             // `false` from `tick` means either; the work may see a loss before we do.
             let lost = (view.token()).is_err_and(|lost| lost.cause != LostCause::Released);
             let asked = lost || view.is_draining();

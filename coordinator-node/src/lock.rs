@@ -130,7 +130,7 @@ impl Lock {
     {
         let guard = self.acquire().await?;
         let (view, mut control) = (guard.view(), guard.held.control());
-        let ended = while_held(&view, work(guard)).await;
+        let ended = while_held(&view, &self.shared.context.stopping, work(guard)).await;
         if let Ended::Work(_) = ended {
             // The next one may begin when this returns. A guard that the work has given away is
             // asked to finish; it keeps the lock, at most its drain timeout.

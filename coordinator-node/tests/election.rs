@@ -440,3 +440,24 @@ async fn the_short_program_can_be_spawned() {
     running.await.unwrap().expect("a shutdown is no error");
     assert_eq!(ticks.load(Ordering::Relaxed), 3);
 }
+
+/// Who resigns may say a last word; not one that outlives the node.
+#[tokio::test(start_paused = true)]
+async fn work_that_goes_on_after_it_has_resigned_ends_with_its_node() {
+    let store = MemoryStore::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    let election = a.election("e");
+    let last_word = AtomicU32::new(0);
+    let resigning = election.run(async |term| {
+        term.resign().await?;
+        last_word.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    });
+    let (ended, ()) = tokio::join!(within(60.0, resigning), async {
+        let _successor = lead(&b.election("e")).await;
+        pass(5.0).await;
+        a.shutdown().await.expect("nothing is held any more");
+    });
+    ended.expect("a shutdown is no error");
+    assert_eq!(last_word.load(Ordering::Relaxed), 1);
+}

@@ -283,3 +283,29 @@ async fn groups_do_not_see_each_other() {
     assert_eq!(names(&members), ["a"]);
     assert_eq!(names(&other.members()), ["a"]);
 }
+
+/// Versions are compared only within one memory of the store: after a fail-over they may be lower,
+/// and yet be the newest.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_out_when_the_store_falls_back_looks_on_at_a_measured_pace() {
+    let store = MemoryStore::new();
+    let (a, _b) = (node(&store, "a").await, node(&store, "b").await);
+    let members = a.members();
+    let replica = store.replica();
+    let c = node(&store, "c").await;
+    pass(1.0).await;
+    assert_eq!(members.current().len(), 3);
+    store.link("a").pause();
+    c.shutdown().await.expect("the store confirms");
+    store.fail_over(replica);
+    pass(60.0).await;
+    store.link("a").resume();
+    // Time itself would stand still if it read the store again and again.
+    pass(60.0).await;
+    let names: Vec<String> = members
+        .current()
+        .iter()
+        .map(|it| it.id.to_string())
+        .collect();
+    assert_eq!(names, ["a", "b"]);
+}

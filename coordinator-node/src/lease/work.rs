@@ -1,9 +1,9 @@
 //! Work that runs only while a lease is held.
 
-use std::future::pending;
 use std::pin::pin;
 
 use coordinator_core::{BoxError, Lost, LostCause};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::LeaseView;
@@ -20,13 +20,14 @@ pub(crate) enum Ended<T> {
 /// Runs work until it ends, or the lease is lost: then the work is dropped.
 pub(crate) async fn while_held<T>(
     view: &LeaseView,
+    stopping: &CancellationToken,
     work: impl Future<Output = Result<T, BoxError>>,
 ) -> Ended<T> {
     let ended = {
         let work = pin!(work);
         tokio::select! {
             biased;
-            lost = taken(view) => Ended::Lost(lost),
+            lost = taken(view, stopping) => Ended::Lost(lost),
             result = work => Ended::Work(result),
         }
     };
@@ -40,11 +41,12 @@ pub(crate) async fn while_held<T>(
     }
 }
 
-/// Ends when the lease is lost, other than by its own holder: who resigns may say a last word.
-async fn taken(view: &LeaseView) -> Lost {
+/// Ends when the lease is lost, other than by its own holder: who resigns may say a last word, until
+/// the node stops.
+async fn taken(view: &LeaseView, stopping: &CancellationToken) -> Lost {
     let lost = view.lost().await;
-    match lost.cause {
-        LostCause::Released => pending().await,
-        _ => lost,
+    if lost.cause == LostCause::Released {
+        stopping.cancelled().await;
     }
+    lost
 }

@@ -246,8 +246,7 @@ impl Driver {
                     Ok(snapshot) => self.learn(snapshot),
                     Err(error) => {
                         debug!(error = %error, "members not read");
-                        let again = self.shared.context.trust.renew_every();
-                        self.look_at = Some(self.shared.context.now() + again);
+                        self.look_at = Some(self.shared.context.now() + self.pace());
                     }
                 }
             }
@@ -326,7 +325,10 @@ impl Driver {
         answer: Result<Beat, MembershipError>,
     ) {
         let (answer, news, outcome) = match answer {
-            Ok(Beat::Alive { memory, news }) => (BeatAnswer::Alive { memory }, news, "alive"),
+            Ok(Beat::Alive { memory, news }) => {
+                self.note_memory(&memory);
+                (BeatAnswer::Alive { memory }, news, "alive")
+            }
             Ok(Beat::Expired) => (BeatAnswer::Expired, None, "expired"),
             Ok(Beat::Evicted) => (BeatAnswer::Evicted, None, "evicted"),
             Err(error) => {
@@ -343,6 +345,15 @@ impl Driver {
             if let Some(snapshot) = news {
                 self.learn(snapshot);
             }
+        }
+    }
+
+    /// The versions of another memory are not compared with those known: after a fail-over they
+    /// may be lower, and yet be the newest.
+    fn note_memory(&mut self, memory: &MemoryId) {
+        let known = self.shared.standing.borrow().memory.clone();
+        if known.is_some_and(|known| known != *memory) {
+            self.known = Versions::default();
         }
     }
 
@@ -444,12 +455,17 @@ impl Driver {
 
     /// Takes the newest snapshot. An older one may come late.
     fn learn(&mut self, snapshot: Snapshot) {
+        let now = self.shared.context.now();
         if snapshot.versions < self.known {
+            // An older answer that was overtaken; or the store has lost what we know, which the
+            // next join or heartbeat will tell. Until then, look again at the pace of heartbeats.
+            self.look_at = self.look_at.map(|at| at.max(now + self.pace()));
             return;
         }
-        let now = self.shared.context.now();
         self.known = snapshot.versions;
-        self.look_at = next_look(&snapshot, now);
+        // Never sooner than a tenth of a TTL from now: another clock may run ahead of ours.
+        let soonest = now + self.shared.context.trust.look_every();
+        self.look_at = next_look(&snapshot, now).map(|at| at.max(soonest));
         self.shared
             .roster
             .send_if_modified(|roster| roster.update(&snapshot));
@@ -460,6 +476,10 @@ impl Driver {
         self.plan_look();
         self.idle_hints = 0;
         self.listen();
+    }
+
+    fn pace(&self) -> std::time::Duration {
+        self.shared.context.trust.renew_every()
     }
 
     /// Looks only where somebody looks back, and never more often than heartbeats go.
