@@ -33,6 +33,8 @@ type Hint = Pin<Box<dyn Future<Output = bool> + Send>>;
 /// One run, as the driver sees it.
 struct Run {
     grip: Arc<Grip>,
+    /// The life that it was granted to.
+    life: Option<Incarnation>,
     /// The keeper has asked for its end, and so waits for it.
     asked: Option<Moment>,
     cause: Option<LostCause>,
@@ -61,6 +63,10 @@ pub(super) struct Driver {
     backoff: Backoff,
     random: StdRng,
     drained: bool,
+    /// The node ends, and its shards are kept for its return.
+    returns: bool,
+    /// Whether the profile says that this node serves the keyspace.
+    announced: bool,
 }
 
 enum Woken {
@@ -97,6 +103,8 @@ impl Driver {
             backoff: Backoff::new(FIRST_PAUSE, context.trust.renew_every()),
             random: context.fork_random(),
             drained: false,
+            returns: false,
+            announced: false,
             line,
         }
     }
@@ -113,6 +121,7 @@ impl Driver {
                 Woken::Drain => self.drain_for_shutdown(),
                 Woken::Standing(false) | Woken::Stop => break,
             }
+            self.announce();
             self.tell_state();
         }
         for run in self.runs.values() {
@@ -268,7 +277,7 @@ impl Driver {
             state.serving = true;
             state.refused = None;
         });
-        self.line.membership.serve(&self.line.keyspace, true);
+        self.announce();
         // What was read for nobody may be read for somebody now.
         self.reload();
         self.step(Event::Serve(terms));
@@ -298,9 +307,6 @@ impl Driver {
         let within = offer.config.drain_timeout;
         info!(keyspace = %self.line.keyspace, "serving no longer");
         self.planning = None;
-        if !self.drained {
-            self.line.membership.serve(&self.line.keyspace, false);
-        }
         if how == Stop::Drop {
             for run in self.runs.values() {
                 run.grip.lose(LostCause::Released);
@@ -309,19 +315,37 @@ impl Driver {
         // The host is still there, to give back what waits to be taken.
         self.step(Event::Drain { within });
         self.offer = None;
+        self.announce();
         self.line.state.send_modify(|state| state.serving = false);
     }
 
-    /// The node ends: the profile stays as it is, so that the shards of a static name can be kept
-    /// for its return (S5).
+    /// The node ends. Where shards are kept for the return of a static name, the profile stays as
+    /// it is (S5); otherwise they pass on at once, however long other work of the node may drain.
     fn drain_for_shutdown(&mut self) {
         self.drained = true;
+        let offer = self.offer.as_ref();
+        let kept = offer.is_some_and(|offer| !offer.config.grace_period.is_zero());
+        self.returns = kept && self.line.context.fixed;
         let within = match &self.offer {
             Some(offer) => offer.config.drain_timeout,
             None => self.line.context.drain_timeout,
         };
         self.step(Event::Drain { within });
         self.line.state.send_modify(|state| state.serving = false);
+    }
+
+    /// Lets the profile say whether shards can be served here. They cannot while work of an
+    /// earlier life is left, which stands in their way: a shard that were granted would rest.
+    fn announce(&mut self) {
+        if self.returns {
+            return;
+        }
+        let left_over = self.runs.values().any(|run| run.life != self.life);
+        let serves = self.offer.is_some() && !self.drained && !left_over;
+        if serves != self.announced {
+            self.announced = serves;
+            self.line.membership.serve(&self.line.keyspace, serves);
+        }
     }
 }
 

@@ -106,6 +106,7 @@ async fn follow(reader: Weak<Reader>, store: Arc<dyn AssignmentStore>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), pace);
     let mut random = context.fork_random();
     let mut known: Option<Epoch> = None;
+    let mut first = true;
     loop {
         let Some(reader) = reader.upgrade() else {
             return;
@@ -121,7 +122,7 @@ async fn follow(reader: Weak<Reader>, store: Arc<dyn AssignmentStore>) {
             Ok(stored) => {
                 backoff.reset();
                 let epoch = stored.as_ref().map(|stored| stored.epoch);
-                listening = known.is_none() || epoch != known;
+                listening = std::mem::take(&mut first) || epoch != known;
                 if let Some(stored) = stored.filter(|stored| Some(stored.epoch) != known) {
                     match Document::decode(stored.epoch, &stored.document) {
                         Ok(document) => {

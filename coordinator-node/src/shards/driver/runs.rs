@@ -15,7 +15,9 @@ impl Driver {
         let (Some(offer), Some(count)) = (&self.offer, NonZeroU16::new(count)) else {
             return self.never_began((shard, token));
         };
-        let Some((_, until)) = self.line.membership.trusted() else {
+        // The grant is to the life that the keeper knows, and to no later one.
+        let trusted = self.line.membership.trusted();
+        let Some((_, until)) = trusted.filter(|(life, _)| self.life == Some(*life)) else {
             return self.never_began((shard, token));
         };
         let parts = SeatParts {
@@ -30,6 +32,7 @@ impl Driver {
         info!(keyspace = %self.line.keyspace, %shard, %token, "shard owned");
         let run = Run {
             grip: seat.grip.clone(),
+            life: self.life,
             asked: None,
             cause: None,
             resting: false,
