@@ -78,6 +78,10 @@ impl Holder {
     }
 }
 
+/// Of each fixed shard.
+type Owners = BTreeMap<u16, &'static str>;
+/// Of each part of a cut: of how many, and who works on it.
+type Parts = BTreeMap<u16, (u16, &'static str)>;
 type Shared = Arc<Mutex<Witness>>;
 
 fn lock(witness: &Shared) -> MutexGuard<'_, Witness> {
@@ -384,12 +388,7 @@ impl Fleet {
     }
 
     /// Who works on what, now: the fixed shards, and the parts of the cut.
-    fn owners(
-        &self,
-    ) -> (
-        BTreeMap<u16, &'static str>,
-        BTreeMap<u16, (u16, &'static str)>,
-    ) {
+    fn owners(&self) -> (Owners, Parts) {
         let witness = lock(&self.witness);
         let (mut fixed, mut dense) = (BTreeMap::new(), BTreeMap::new());
         for it in witness.holders.iter().filter(|it| it.holds()) {
@@ -476,7 +475,7 @@ async fn orders_by_hand(node: &Node, config: ShardConfig, me: Me) -> Result<(), 
     loop {
         tokio::select! {
             biased;
-            Some(_) = work.next() => {}
+            Some(()) = work.next() => {}
             shard = shards.next() => match shard {
                 Some(shard) => {
                     let me = me.clone();

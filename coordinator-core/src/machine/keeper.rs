@@ -342,10 +342,8 @@ impl Keeper {
             self.unread = None;
             out.push(KeeperAction::Verified(under));
         }
-        let is_news = |document: &Box<Document>| {
-            document.epoch > self.seen || (document.epoch == self.seen && !self.acted)
-        };
-        if let Some(document) = document.filter(is_news) {
+        let is_news = |it: Epoch| it > self.seen || (it == self.seen && !self.acted);
+        if let Some(document) = document.filter(|document| is_news(document.epoch)) {
             self.act_on(now, &document, out);
         }
     }

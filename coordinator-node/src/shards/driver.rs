@@ -62,11 +62,19 @@ pub(super) struct Driver {
     hinted: bool,
     backoff: Backoff,
     random: StdRng,
-    drained: bool,
-    /// The node ends, and its shards are kept for its return.
-    returns: bool,
+    end: End,
     /// Whether the profile says that this node serves the keyspace.
     announced: bool,
+}
+
+/// How the node ends, as far as this keyspace is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// The shards pass on.
+    ForGood,
+    /// The shards are kept for its return (S5).
+    ToReturn,
 }
 
 enum Woken {
@@ -102,8 +110,7 @@ impl Driver {
             hinted: false,
             backoff: Backoff::new(FIRST_PAUSE, context.trust.renew_every()),
             random: context.fork_random(),
-            drained: false,
-            returns: false,
+            end: End::NotYet,
             announced: false,
             line,
         }
@@ -148,7 +155,7 @@ impl Driver {
             () = context.stopping.cancelled() => Woken::Stop,
             changed = self.standing.changed() => Woken::Standing(changed.is_ok()),
             () = sleep_until(&*context.clock, deadline, look_every) => Woken::Deadline,
-            () = context.draining.cancelled(), if !self.drained => Woken::Drain,
+            () = context.draining.cancelled(), if self.end == End::NotYet => Woken::Drain,
             () = self.line.told.notified() => Woken::Told,
             (under, answer) = reading => Woken::Read(under, answer),
             news = hint => Woken::Hint(news),
@@ -265,7 +272,7 @@ impl Driver {
     }
 
     fn serve(&mut self, offer: Offer) {
-        if self.drained {
+        if self.end != End::NotYet {
             return; // The node is shutting down: the service sees that by itself.
         }
         let mut terms = Terms::new(offer.config.drain_timeout);
@@ -322,10 +329,13 @@ impl Driver {
     /// The node ends. Where shards are kept for the return of a static name, the profile stays as
     /// it is (S5); otherwise they pass on at once, however long other work of the node may drain.
     fn drain_for_shutdown(&mut self) {
-        self.drained = true;
         let offer = self.offer.as_ref();
         let kept = offer.is_some_and(|offer| !offer.config.grace_period.is_zero());
-        self.returns = kept && self.line.context.fixed;
+        self.end = if kept && self.line.context.fixed {
+            End::ToReturn
+        } else {
+            End::ForGood
+        };
         let within = match &self.offer {
             Some(offer) => offer.config.drain_timeout,
             None => self.line.context.drain_timeout,
@@ -337,11 +347,13 @@ impl Driver {
     /// Lets the profile say whether shards can be served here. They cannot while work of an
     /// earlier life is left, which stands in their way: a shard that were granted would rest.
     fn announce(&mut self) {
-        if self.returns {
-            return;
-        }
+        let served = match self.end {
+            End::NotYet => self.offer.is_some(),
+            End::ForGood => false,
+            End::ToReturn => return,
+        };
         let left_over = self.runs.values().any(|run| run.life != self.life);
-        let serves = self.offer.is_some() && !self.drained && !left_over;
+        let serves = served && !left_over;
         if serves != self.announced {
             self.announced = serves;
             self.line.membership.serve(&self.line.keyspace, serves);
