@@ -218,14 +218,13 @@ impl Driver {
         match standing.life {
             Some((life, until)) if self.life == Some(life) => {
                 self.step(Event::Trusted(until));
+                if self.extend_runs(until) {
+                    self.step(Event::MembershipLost(LostCause::Expired));
+                }
                 if !self.keeper.is_member() && self.now() < until {
                     // Renewed in time, but we were told too late: go on where we stopped.
                     let incarnation = life;
                     self.step(Event::Joined { incarnation, until });
-                }
-                for run in self.runs.values() {
-                    // One that has ended is not revived; its guard acts upon it.
-                    drop(run.grip.extend(until));
                 }
                 if standing.memory != self.memory
                     && let Some(memory) = standing.memory
@@ -251,6 +250,18 @@ impl Driver {
                 ));
             }
         }
+    }
+
+    /// Whether a guard has seen the end of its trust although the membership lasts: it was told of
+    /// the renewal too late. Nothing revives it, so its shard must begin anew.
+    fn extend_runs(&self, until: Moment) -> bool {
+        let mut expired = false;
+        for run in self.runs.values() {
+            if let Err(lost) = run.grip.extend(until) {
+                expired |= run.asked.is_none() && lost.cause == LostCause::Expired;
+            }
+        }
+        expired
     }
 
     // The service.
