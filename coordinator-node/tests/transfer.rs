@@ -148,3 +148,20 @@ async fn a_priority_without_a_bus_is_an_error_that_names_the_part() {
     drop(within(5.0, lead(&a.election("e"))).await);
     pass(Duration::from_secs(1).as_secs_f64()).await;
 }
+
+/// W7: a candidate that hears the bus but cannot reach the store could not take the lease.
+#[tokio::test(start_paused = true)]
+async fn nobody_steps_down_for_a_priority_that_cannot_reach_the_store() {
+    let store = MemoryStore::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    run(&a, "e");
+    let first = sees_leader(&a.election("e"), |term| term.leader == *a.id()).await;
+    run(&b, ElectionConfig::new("e").priority(10));
+    pass(5.0).await;
+    store.link("b").cut_requests();
+    pass(300.0).await;
+    assert_eq!(sees_leader(&a.election("e"), |_| true).await, first);
+    store.link("b").heal();
+    pass(60.0).await;
+    sees_leader(&a.election("e"), |term| term.leader == *b.id()).await;
+}

@@ -108,10 +108,21 @@ impl Election {
         let (key, who) = (self.inner.key.clone(), self.shared.context.me.clone());
         let message = Control::Candidate { key, who, priority };
         loop {
-            // Lost or refused, the next beat says it again.
-            drop(self.shared.elections.ask(message.clone()).await);
+            if self.can_reach_the_store() {
+                // Lost or refused, the next beat says it again.
+                drop(self.shared.elections.ask(message.clone()).await);
+            }
             tokio::time::sleep(CANDIDATE_BEAT).await;
         }
+    }
+}
+
+impl Election {
+    /// Whether the lease could be taken if it were handed over, as far as the membership tells: a
+    /// candidate that hears the bus alone would make a leader step down for nothing.
+    fn can_reach_the_store(&self) -> bool {
+        let members = self.shared.context.backend.members.is_some();
+        !members || self.shared.membership.trusted().is_some()
     }
 }
 
