@@ -95,7 +95,7 @@ impl Tally {
 
     fn show(&self) {
         if !self.skipped.is_empty() {
-            println!("checks skipped, for the backend does not claim what they check:");
+            println!("conformance checks skipped, each with its reason:");
             for check in &self.skipped {
                 println!("  {check}");
             }
