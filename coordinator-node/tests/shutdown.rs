@@ -52,3 +52,21 @@ async fn a_node_that_nobody_asks_leaves_at_its_signal_all_the_same() {
     assert_eq!(a.members().current().len(), 1);
     drop(b);
 }
+
+/// `run` and `run_shards` agree: a shutdown is no error, however early it comes.
+#[tokio::test(start_paused = true)]
+async fn what_would_run_on_a_node_that_shuts_down_ends_well() {
+    let store = MemoryStore::new();
+    let a = node(&store, "a").await;
+    a.shutdown().await.expect("nothing is in the way");
+    a.election("e")
+        .run(async |_| Ok(()))
+        .await
+        .expect("a shutdown is no error");
+    a.run_shards("orders", |_| async { Ok(()) })
+        .await
+        .expect("a shutdown is no error");
+    a.run_dense("mail", |_| async { Ok(()) })
+        .await
+        .expect("a shutdown is no error");
+}

@@ -14,7 +14,7 @@ use super::line::{Host, Stop};
 use super::seat::{Seat, SeatId};
 use super::service::Service;
 use super::{OnError, ShardConfig};
-use crate::errors::RunError;
+use crate::errors::{AcquireError, RunError};
 use crate::shared::Shared;
 use crate::tasks::panic_message;
 use crate::telemetry;
@@ -39,7 +39,12 @@ where
         guard: std::marker::PhantomData,
     });
     let host = Arc::new(runner.clone());
-    let service = Service::begin(node, config, layout, host, Stop::Drop).await?;
+    let service = match Service::begin(node, config, layout, host, Stop::Drop).await {
+        Ok(service) => service,
+        // As for `Election::run`: a shutdown is no error, however early it comes.
+        Err(AcquireError::ShuttingDown { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let ended = tokio::select! {
         biased;
         () = runner.failed.cancelled() => Ok(()),
