@@ -34,6 +34,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use coordinator_node::signal;
 
 use crate::options::{Options, Speed};
 use crate::run::{Ended, Run};
@@ -43,7 +44,7 @@ use crate::screen::Screen;
 const UNEQUAL: u8 = 1;
 /// Exit code where flags or input cannot be used.
 const UNUSABLE: u8 = 2;
-/// Exit code where the viewer ended the run.
+/// Exit code where the viewer or a signal ended the run.
 const INTERRUPTED: u8 = 130;
 
 /// How fast virtual time runs on a terminal, unless told.
@@ -75,10 +76,11 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
     };
     // Everything runs on this thread, in virtual time: so a seed replays its run.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .start_paused(true)
         .build()?;
-    let ended = runtime.block_on(run.play(screen, speed))?;
+    // A signal ends the run from inside, so that the terminal is given back.
+    let ended = runtime.block_on(run.play(screen, speed, signal::terminate()))?;
     let mut out = io::stdout().lock();
     Ok(match ended {
         Ended::Interrupted => {

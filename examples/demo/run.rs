@@ -35,7 +35,7 @@ const RATE_OVER: Duration = Duration::from_secs(4);
 /// How a run came to its end.
 pub(crate) enum Ended {
     Judged(Verdict),
-    /// By the viewer.
+    /// By the viewer, or by a signal.
     Interrupted,
 }
 
@@ -74,8 +74,13 @@ impl Run {
         })
     }
 
-    /// Lets the fleet run, shows it, and judges it.
-    pub(crate) async fn play(self, mut screen: Screen, speed: Speed) -> anyhow::Result<Ended> {
+    /// Lets the fleet run, shows it, and judges it; unless `interrupted` ends first.
+    pub(crate) async fn play(
+        self,
+        mut screen: Screen,
+        speed: Speed,
+        interrupted: impl Future<Output = ()>,
+    ) -> anyhow::Result<Ended> {
         let began = Instant::now();
         let source = Source::new(began, SPAN, self.events);
         let world = World::new(began, source, self.shards.get());
@@ -90,10 +95,15 @@ impl Run {
         };
         let mut playing = tokio::spawn(director.play());
         let mut camera = Camera::new(world.clone(), self.seed, speed);
-        let Some(found) = watch(&mut playing, &mut screen, &mut camera).await? else {
-            return Ok(Ended::Interrupted);
+        let found = tokio::select! {
+            biased;
+            () = interrupted => None,
+            found = watch(&mut playing, &mut screen, &mut camera) => found?,
         };
         drop(screen);
+        let Some(found) = found else {
+            return Ok(Ended::Interrupted);
+        };
         Ok(Ended::Judged(Verdict::of(&Evidence {
             record: &world.record(),
             expected: &self.expected,
@@ -251,6 +261,8 @@ impl Camera {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use clap::Parser;
 
     use super::*;
@@ -261,7 +273,7 @@ mod tests {
         let run = Run::prepare(&Options::try_parse_from(words).unwrap()).unwrap();
         let printed = Printed::default();
         let screen = Screen::lines(Speed::Max, printed.clone());
-        let Ended::Judged(verdict) = run.play(screen, Speed::Max).await.unwrap() else {
+        let Ended::Judged(verdict) = run.play(screen, Speed::Max, pending()).await.unwrap() else {
             panic!("nobody ends the run");
         };
         let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
