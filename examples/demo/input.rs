@@ -62,6 +62,12 @@ pub(crate) enum InputError {
         found: String,
         allowed: String,
     },
+    #[error("{}, line {line}, field `{field}`: found bytes that are not UTF-8", file.display())]
+    Encoding {
+        file: PathBuf,
+        line: u64,
+        field: &'static str,
+    },
     #[error("{} has no commits: needed is at least one line after the first", file.display())]
     Empty { file: PathBuf },
 }
@@ -109,11 +115,13 @@ fn parse(file: &Path, source: impl io::Read) -> Result<Vec<Event>, InputError> {
 
 fn read_error(file: &Path, line: u64, source: csv::Error) -> InputError {
     let line = source.position().map_or(line, csv::Position::line);
-    InputError::Read {
-        file: file.to_owned(),
-        line,
-        source,
+    let file = file.to_owned();
+    if let csv::ErrorKind::Utf8 { err, .. } = source.kind()
+        && let Some(field) = COLUMNS.get(err.field())
+    {
+        return InputError::Encoding { file, line, field };
     }
+    InputError::Read { file, line, source }
 }
 
 fn check_header(file: &Path, record: &StringRecord) -> Result<(), InputError> {
@@ -239,6 +247,16 @@ mod tests {
         assert_eq!(
             error,
             "x.csv, line 3, field `insertions`: found `many`, allowed is a whole number from 0"
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_named_with_file_line_and_field() {
+        let bytes = [HEADER.as_bytes(), b"1,5,\xff,.,1,1,1\n"].concat();
+        let error = parse(Path::new("x.csv"), bytes.as_slice()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "x.csv, line 2, field `author`: found bytes that are not UTF-8"
         );
     }
 

@@ -29,13 +29,18 @@ const MAX_SPEED: f64 = 10_000.0;
 #[command(name = "demo", version)]
 pub(crate) struct Options {
     /// How many nodes begin, 1 to 100
-    #[arg(long, value_name = "N", default_value = "5", value_parser = nodes)]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = nodes, allow_negative_numbers = true)]
     pub(crate) nodes: NonZeroU16,
     /// How many shards they share, 1 to 4096
-    #[arg(long, value_name = "N", default_value = "32", value_parser = shards)]
+    #[arg(long, value_name = "N", default_value = "32", value_parser = shards, allow_negative_numbers = true)]
     pub(crate) shards: NonZeroU16,
     /// What decides when and whom faults hit
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
     pub(crate) seed: u64,
     /// The commits to fold; without it, those that come with the demo
     #[arg(long, value_name = "FILE", default_value = DEFAULT_INPUT, hide_default_value = true)]
@@ -169,6 +174,8 @@ mod tests {
                 "allowed is a number from 0.001 to 10000, or `max`",
             ),
             (["--seed", "x"], "invalid digit"),
+            (["--seed", "-1"], "invalid digit"),
+            (["--nodes", "-1"], "allowed is a whole number from 1 to 100"),
         ] {
             let error = parse(&flags).unwrap_err();
             assert!(error.contains(said), "{error}");
