@@ -34,8 +34,8 @@
 //! ask for a second namespace, which must share nothing with the first. Nothing is cleaned up:
 //! a test against a server that is kept drops old namespaces itself.
 //!
-//! A store that waits at its first start, because it cannot tell a new server from a flushed one
-//! (rule I5), must be told to trust an empty one.
+//! A store to which an emptied server looks like a new one, and which therefore waits when it first
+//! starts (rule I5), must be told to trust an empty one.
 //!
 //! # Time and faults
 //!

@@ -117,7 +117,8 @@ pub enum Save {
 /// Positions of shards, each guarded by the highest token that claimed it.
 ///
 /// # Contract
-/// 1. `load` claims: it raises the shard's fence to `token` and reads, atomically (rule C1).
+/// 1. `load` claims: in one atomic step it reads the position and lifts the fence of the shard up
+///    to `token` (rule C1).
 /// 2. `load` or `save` with a token below the fence is `Fenced`, and changes nothing.
 /// 3. A save numbered no higher than the last one of that token is `Superseded`, and changes
 ///    nothing; but the same number with the same position again is `Saved`.

@@ -17,7 +17,7 @@ pub enum ErrorKind {
     Unavailable,
     /// It may have happened: ask again with the same id, read back, or wait out the TTL.
     Indeterminate,
-    /// The store lost its memory, and grants nothing for so long.
+    /// No grants for a while: the store may have forgotten some that still count.
     Quarantined {
         /// How long the quarantine still lasts, at most.
         ends_within: Duration,
@@ -32,8 +32,8 @@ macro_rules! backend_errors {
         #[derive(Debug, thiserror::Error)]
         #[non_exhaustive]
         pub enum $name {
-            /// Never reached the backend. Nothing changed: retry with backoff.
-            #[error("backend unreachable, cannot {operation} {} `{}`", $what, .$field)]
+            /// The request did not arrive, and so had no effect: repeat it, with backoff.
+            #[error("the backend cannot be reached to {operation} {} `{}`", $what, .$field)]
             Unavailable {
                 /// What was asked for: "acquire", "publish", ….
                 operation: &'static str,
@@ -42,9 +42,9 @@ macro_rules! backend_errors {
                 /// What the client library said.
                 source: BoxError,
             },
-            /// Sent, and no reply came. It may have taken effect: ask again with the same id, read
-            /// back, or wait out the TTL.
-            #[error("no reply, outcome of {operation} {} `{}` is unknown", $what, .$field)]
+            /// Whether the request had its effect is unknown, for the reply is missing: ask again with
+            /// the same id, look, or let a TTL pass.
+            #[error("no reply came, so {operation} {} `{}` may or may not have happened", $what, .$field)]
             Indeterminate {
                 /// What was asked for.
                 operation: &'static str,
@@ -53,8 +53,8 @@ macro_rules! backend_errors {
                 /// What the client library said.
                 source: BoxError,
             },
-            /// The store lost its memory, and grants nothing for so long: old holders may still
-            /// trust what it forgot (rule I2).
+            /// A store without its memory grants nothing until all that it may have granted before
+            /// has ended (rule I2).
             #[error("store is quarantined, cannot {operation} {} `{}` for {ends_within:?}", $what, .$field)]
             Quarantined {
                 /// What was asked for.
@@ -64,7 +64,8 @@ macro_rules! backend_errors {
                 /// How long the quarantine still lasts, at most.
                 ends_within: Duration,
             },
-            /// Refused for good: a malformed name, a missing table, no permission. Do not retry.
+            /// It will never be accepted as it is: a name that is no name, a table that is not there, a
+            /// right that is lacking. Trying again is of no use.
             #[error("backend rejected {operation} {} `{}`", $what, .$field)]
             Rejected {
                 /// What was asked for.

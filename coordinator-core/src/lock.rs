@@ -18,7 +18,8 @@ pub struct Claim {
     pub key: Key,
     /// Who claims it, for people and for hand-overs.
     pub owner: MemberId,
-    /// Which start of that owner's process claims it: a restart under a static name is no retry.
+    /// Which start of that owner's process claims it, so that a new process under an old name is not
+    /// taken for the old one that asks again.
     pub instance: Instance,
     /// Which attempt of that instance this is. Rises with each new attempt.
     pub id: ClaimId,
@@ -139,10 +140,10 @@ impl LockCapabilities {
     }
 }
 
-/// Leases on named keys, each grant numbered by a fencing token.
+/// Gives out leases on keys; the grants of a key are numbered by fencing tokens.
 ///
 /// # Contract
-/// 1. A key has at most one unexpired lease, judged by the backend's clock and no other.
+/// 1. At every instant of the backend's own clock, a key has at most one lease that has not expired.
 /// 2. A grant lasts `claim.ttl` from the grant or its last renewal, never less.
 /// 3. A key's tokens strictly increase over all grants ever made, through release, expiry and
 ///    restart; they exceed `claim.floor`, unless that is more than a day ahead of the store.
@@ -163,18 +164,18 @@ impl LockCapabilities {
 /// 11. A malformed key or a TTL that the namespace does not allow is `Rejected`.
 ///
 /// # Fencing
-/// A lease proves nothing to the resource it guards. Send the token with every effect, and let
-/// the resource refuse a lower one.
+/// What a lease guards knows nothing of the lease. Only the token that comes with each write tells
+/// it that the writer is not a past holder.
 ///
 /// # Ordering
-/// Calls on one key are linearizable. Nothing is promised across keys.
+/// Each key is linearizable by itself. Between keys no order is promised.
 ///
 /// # Cancel safety
 /// `acquire`, `renew`, `release` and `holder` are not cancel safe: a dropped call may still take
 /// effect, as after [`LockError::Indeterminate`]. `wait_turn` and `changed` are.
 ///
 /// # Errors
-/// An error means there was no answer. "Held by another" is an answer, and is `Ok`.
+/// Only where there is no answer. That another holds the key is one, and so is `Ok`.
 #[async_trait]
 pub trait LockBackend: Send + Sync + 'static {
     /// `async fn acquire(&self, claim: &Claim) -> Result<Acquisition, LockError>`

@@ -42,8 +42,8 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// Numbers the grants of one key, strictly increasing; send it with every effect, and let the
-    /// resource refuse a lower one. Compare only within one store and key.
+    /// Numbers the grants of one key, strictly increasing. It goes along with every write, so that
+    /// whatever is written to can refuse a lower one. Compare only within one store and key.
     FencingToken(u64);
     /// Numbers the versions of one keyspace's assignment. The epoch of a shard's grant is also the
     /// shard's fencing token.

@@ -1,8 +1,8 @@
 //! The arithmetic of trust windows, in one place (rules T1 to T6).
 //!
-//! Every lease is judged twice: by the store's clock it ends at `granted + ttl`; by the holder's
-//! own clock it is trusted until `asked + ttl − margin`, where `asked` was read *before* the
-//! request left. So the trust window lies inside the store's lease, whatever the network did.
+//! A lease has two ends, each on a clock of its own. The store's comes a ttl after its grant. The
+//! holder's comes a margin sooner, and is counted from before it even asked: so however long
+//! request and reply were under way, trust ends first.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use coordinator_core::{
 /// Why the store itself refuses a request.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// It lost its memory, and grants nothing for so long (I2).
+    /// What it forgot may still count, for so long (I2).
     Quarantined(Duration),
     /// The request is malformed, or asks for too much.
     Rejected(BoxError),

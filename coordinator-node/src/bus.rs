@@ -1,15 +1,21 @@
 //! The cluster bus: typed messages to every member of the group, and word of what is missing.
 //!
-//! ```ignore
-//! const PRICES: Topic<Json<PriceChanged>> = Topic::new("prices");
+//! ```no_run
+//! # use std::collections::BTreeSet;
+//! # use coordinator_node::{Bus, BusError, Incoming, Topic};
+//! /// Names of those whose price is not known any more.
+//! const CHANGED: Topic<String> = Topic::new("changed");
 //!
-//! let mut prices = bus.subscribe(&PRICES).await?;
-//! bus.publish(&PRICES, &Json(PriceChanged { sku: "4711".into(), cents: 999 })).await?;
-//! while let Some(incoming) = prices.next().await {
-//!     match incoming {
-//!         Incoming::Message(message) => cache.remove(&message.payload.0.sku),
-//!         Incoming::Gap(_) | Incoming::Malformed(_) => cache.clear(),
+//! async fn forget_what_changed(bus: &Bus, known: &mut BTreeSet<String>) -> Result<(), BusError> {
+//!     let mut changes = bus.subscribe(&CHANGED).await?;
+//!     bus.publish(&CHANGED, &"4711".to_owned()).await?;
+//!     while let Some(change) = changes.next().await {
+//!         match change {
+//!             Incoming::Message(changed) => drop(known.remove(&changed.payload)),
+//!             Incoming::Gap(_) | Incoming::Malformed(_) => known.clear(), // all may have changed
+//!         }
 //!     }
+//!     Ok(())
 //! }
 //! ```
 

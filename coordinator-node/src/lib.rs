@@ -1,12 +1,12 @@
-//! Coordinator lets a fleet of ordinary processes agree on who does what, over the database or
-//! broker they already run.
+//! Who does what in a fleet of ordinary processes: decided by the database or broker that the fleet
+//! has anyway.
 //!
 //! A process starts one [`Node`], which makes it a member of a group. Everything else hangs on it:
 //!
 //! | you say | you call |
 //! |---|---|
 //! | exactly one of us runs the scheduler | [`Node::election`] |
-//! | only one of us touches account 42, and a late writer is refused | [`Node::lock`] |
+//! | account 42 is changed by one of us at a time, and whoever writes late is refused | [`Node::lock`] |
 //! | who is alive, with what metadata | [`Node::members`] |
 //! | split 256 shards among us, never two owners | [`Node::run_shards`] |
 //! | tell everyone, and tell me if I missed something | [`Node::bus`] |
@@ -38,7 +38,7 @@
 //! At no instant do two members both trust one lease: each counts its trust from before it asked,
 //! by a clock that counts suspended time, and stops by itself before the store gives the lease
 //! away. But a process can be stopped between a check and the write that follows. So every guard
-//! has a **fencing token**: send it with every effect, and let the resource refuse a lower one.
+//! has a **fencing token**: whatever you write to can refuse one that is lower than it has seen.
 //!
 //! # Two signals
 //!

@@ -80,7 +80,7 @@ pub(super) async fn a_released_claim_is_never_granted_again(lab: &Locks) -> Verd
     rises("a release", token, second)
 }
 
-pub(super) async fn a_restart_under_a_static_name_is_no_retry(lab: &Locks) -> Verdict {
+pub(super) async fn a_new_process_under_an_old_name_claims_anew(lab: &Locks) -> Verdict {
     let (first, second) = (lab.client("ann").await?, lab.client("ann").await?);
     let key = Key::new("k");
     let (claim, token) = first.take(&key, lab.long()).await?;

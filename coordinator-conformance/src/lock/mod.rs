@@ -44,7 +44,7 @@ macro_rules! __lock_checks {
                 "The second asking does not make the grant last longer.";
             claims::a_released_claim_is_never_granted_again ["lock 4", "R1"]
                 "A claim that was released is rejected.";
-            claims::a_restart_under_a_static_name_is_no_retry ["lock 4", "T4", "E12"]
+            claims::a_new_process_under_an_old_name_claims_anew ["lock 4", "T4", "E12"]
                 "The same owner and claim number from another instance is another claim.";
             claims::a_dropped_acquire_can_be_withdrawn ["lock 4", "E19", "W4"]
                 "After a call dropped half-way, asking again and releasing frees the key.";

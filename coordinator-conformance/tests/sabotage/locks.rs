@@ -35,7 +35,7 @@ crate::saboteurs! {
         a_holder_registers_again_after_a_loss_of_memory,
         a_lease_is_said_to_last_no_longer_than_its_ttl,
         a_renewal_lasts_a_whole_ttl,
-        a_restart_under_a_static_name_is_no_retry,
+        a_new_process_under_an_old_name_claims_anew,
         a_rival_is_refused_and_told_who_holds,
         a_stale_token_releases_nothing,
         a_superseded_grant_is_not_renewed,
@@ -78,7 +78,7 @@ crate::saboteurs! {
         a_lease_is_not_kept_for_long,
         a_lease_kept_for_a_successor_is_its,
         a_released_claim_is_never_granted_again,
-        a_restart_under_a_static_name_is_no_retry,
+        a_new_process_under_an_old_name_claims_anew,
         random_calls_match_the_model,
         tokens_exceed_the_floor,
         tokens_rise_over_a_loss_of_memory,
@@ -119,7 +119,7 @@ crate::saboteurs! {
     ];
     /// Knows a claim by owner and number, not by instance.
     a_restart_is_taken_for_a_retry = ForgetsInstance => [
-        a_restart_under_a_static_name_is_no_retry,
+        a_new_process_under_an_old_name_claims_anew,
         random_calls_match_the_model,
     ];
     /// Leaves a key behind, locked, when a call is dropped.
@@ -133,7 +133,7 @@ crate::saboteurs! {
     a_late_renewal_revives = RenewRevives => [an_expired_grant_is_not_renewed];
     /// Says `Renewed` to who was superseded.
     a_superseded_holder_renews = RenewsSuperseded => [
-        a_restart_under_a_static_name_is_no_retry,
+        a_new_process_under_an_old_name_claims_anew,
         a_superseded_grant_is_not_renewed,
         an_older_holder_does_not_register_over_a_newer,
         only_the_grant_itself_is_renewed,
@@ -150,7 +150,7 @@ crate::saboteurs! {
         a_holder_registers_again_after_a_loss_of_memory,
         a_lease_is_said_to_last_no_longer_than_its_ttl,
         a_renewal_lasts_a_whole_ttl,
-        a_restart_under_a_static_name_is_no_retry,
+        a_new_process_under_an_old_name_claims_anew,
         a_rival_is_refused_and_told_who_holds,
         acquire_waits_for_no_holder,
         keys_do_not_touch_each_other,
@@ -167,7 +167,7 @@ crate::saboteurs! {
         a_release_after_a_loss_is_answered,
         a_release_frees_at_once,
         a_released_claim_is_never_granted_again,
-        a_restart_under_a_static_name_is_no_retry,
+        a_new_process_under_an_old_name_claims_anew,
         a_stale_token_releases_nothing,
         a_waiter_is_woken_by_a_release,
         an_older_holder_does_not_register_over_a_newer,

@@ -1,4 +1,4 @@
-//! One event, the exact actions; then random events against a plain model.
+//! Each event by itself, and what exactly follows; then events at random, beside a plain model.
 
 use std::collections::BTreeMap;
 

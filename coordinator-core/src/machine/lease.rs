@@ -121,7 +121,7 @@ impl Lease {
         }
     }
 
-    /// Feeds one event. The driver performs the returned actions, in this order.
+    /// Takes in one event, and says what is to be done about it, in order.
     #[must_use]
     pub fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {
         // A deadline that has passed comes before whatever else is reported: an answer that was
@@ -270,7 +270,7 @@ impl Lease {
 
     fn ask(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let request = self.next_request();
-        // Counted from the request, not from the reply (T1): a slow round trip may only shorten
+        // Counted from the request, not from the reply (T1): a slow answer may only shorten
         // our trust in the lease, never stretch it.
         self.asked.get_or_insert(now);
         if !self.withdrawn {

@@ -281,7 +281,7 @@ impl Planner {
         }
     }
 
-    /// Feeds one event. The driver performs the returned actions, in this order.
+    /// Takes in one event, and says what is to be done about it, in order.
     #[must_use]
     pub fn step(&mut self, now: Moment, event: PlannerEvent) -> Vec<PlannerAction> {
         let mut out = Vec::new();

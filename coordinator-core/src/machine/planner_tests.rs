@@ -1,4 +1,4 @@
-//! Exact actions, one situation each. Random ones are in `planner/walk.rs`.
+//! Exact actions, one situation each. Random ones are in `tests/handoff.rs` of this crate.
 
 use std::collections::BTreeSet;
 

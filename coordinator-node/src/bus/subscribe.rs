@@ -18,8 +18,13 @@ use super::{Inner, Missing};
 
 /// A subscription to be made: set what it should be, and await it.
 ///
-/// ```ignore
-/// let mut prices = bus.subscribe(&PRICES).others_only().await?;
+/// ```no_run
+/// # use coordinator_node::{Bus, BusError, Subscription, Topic};
+/// const NEWS: Topic<String> = Topic::new("news");
+///
+/// async fn news_of_others(bus: &Bus) -> Result<Subscription<String>, BusError> {
+///     bus.subscribe(&NEWS).others_only().capacity(64).await
+/// }
 /// ```
 #[must_use = "nothing is subscribed to until this is awaited"]
 pub struct Subscribe<T> {

@@ -15,8 +15,8 @@ pub struct ElectionConfig {
     /// By how much trust ends before the ttl: pays for clocks that differ and for scheduling
     /// delays. A tenth of the ttl, at least 50 ms, by default; at most half of it.
     pub margin: Option<Duration>,
-    /// Who should lead, all else being equal: a leader that has seen a live candidate of higher
-    /// priority for 30 s hands over to it. Never preempts. 0 by default. Needs a bus.
+    /// Who should lead, all else being equal: where a candidate has been there for 30 s whose
+    /// priority is higher, the leader lets it lead. Never preempts. 0 by default. Needs a bus.
     pub priority: u32,
     /// How long the work has to finish when it is asked to; the node's by default.
     pub drain_timeout: Option<Duration>,

@@ -264,8 +264,8 @@ impl Driver {
         }
     }
 
-    /// Biased, in order of importance: an answer in hand may renew our trust, and a deadline is a
-    /// safety promise that a flood of wishes must not delay.
+    /// The order matters: first answers, of which one may prolong our trust; then deadlines, which
+    /// must hold however many wishes come.
     async fn wake(&mut self, withdrawn: bool, stopped: bool, draining: bool) -> Woken {
         let deadline = self.machine.deadline();
         let look_every = self.config.trust.look_every();
@@ -332,7 +332,7 @@ impl Driver {
         }
     }
 
-    /// Starts IO, never waits: the reply returns as an event.
+    /// Sets a request going. Its answer comes back as an event of its own.
     fn perform(&mut self, action: Action) {
         match action {
             Action::Acquire {

@@ -19,8 +19,8 @@ macro_rules! guard_words {
                 self.grip().token()
             }
 
-            /// How long the lease is trusted unless renewed; zero once it is lost. A ready-made
-            /// timeout for the next call.
+            /// How long the lease is trusted unless renewed; zero once it is lost. Fit for
+            /// the timeout of what is done next.
             pub fn trust_left(&self) -> std::time::Duration {
                 self.grip().trust_left()
             }

@@ -107,8 +107,8 @@ impl Driver {
         });
     }
 
-    /// Biased, in order of importance: an answer in hand may renew our trust, and a deadline is a
-    /// safety promise.
+    /// The order matters: first answers, of which one may prolong our trust; then deadlines, which
+    /// must never wait.
     async fn wake(&mut self) -> Woken {
         let context = &self.shared.context;
         let listen = self.hint.is_none().then_some(self.listen_at);
@@ -185,7 +185,7 @@ impl Driver {
         }
     }
 
-    /// Starts IO, never waits: the reply returns as an event.
+    /// Sets a request going. Its answer comes back as an event of its own.
     fn perform(&mut self, now: Moment, action: Action) {
         match action {
             Action::Join { request, floor } => self.join(now, request, floor),

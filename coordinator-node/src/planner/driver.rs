@@ -279,7 +279,7 @@ impl Driver {
         }
     }
 
-    /// Starts IO, never waits: the reply returns as an event.
+    /// Sets a request going. Its answer comes back as an event of its own.
     fn perform(&mut self, action: Action) {
         match action {
             Action::Lead { request, token } => self.requests.lead(request, token),

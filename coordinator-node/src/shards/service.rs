@@ -93,7 +93,7 @@ impl Service {
         Ok(service)
     }
 
-    /// Another layout or routing than the stored one is an error that names both (H11).
+    /// Whether what is wanted is what is stored; the error says what either is (H11).
     async fn check_document(
         &self,
         config: &ShardConfig,
