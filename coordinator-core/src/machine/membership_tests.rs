@@ -1,4 +1,4 @@
-//! One event, the exact actions; then random answers against the rules of trust.
+//! Each event by itself, and what exactly follows; then random answers, and the rules of trust.
 
 use rand::SeedableRng;
 
