@@ -13,10 +13,6 @@ use crate::errors::ConnectError;
 /// # Errors
 /// A text that is no such URL, a backend that this build leaves out, or a store that does not
 /// answer. Messages hold no password.
-#[cfg_attr(
-    not(feature = "memory"),
-    expect(clippy::unused_async, reason = "other backends wait")
-)]
 pub async fn connect(url: &str) -> Result<Backend, ConnectError> {
     match url.split_once(':') {
         #[cfg(feature = "memory")]
