@@ -19,7 +19,7 @@ use crate::bus::{BadFrame, FeedEvent, Frame, FrameKind, Topic};
 use crate::names::{MAX_NAME_BYTES, MAX_SCOPED_BYTES, MemberId};
 use crate::numbers::Instance;
 
-/// The version of the wire form that this build writes, and the only one that it reads.
+/// The version of the wire form that this build writes, and the only one that it reads (U6).
 pub const FRAME_VERSION: u8 = 1;
 
 const MESSAGE: u8 = 0;

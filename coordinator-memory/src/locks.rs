@@ -139,7 +139,8 @@ impl Locks {
         Ok(token)
     }
 
-    /// Prolongs a grant. During a quarantine it may bring one back that the store forgot (I6).
+    /// Prolongs a grant that lasts, and no other (R2); but during a quarantine it may bring one back
+    /// that the store forgot (I6).
     pub(crate) fn renew(
         &mut self,
         claim: &Claim,

@@ -332,6 +332,7 @@ impl Lease {
         self.asked.is_none() || now.since(self.meant) >= self.config.trust.ttl()
     }
 
+    /// T3: a grant whose window is over when it comes is renewed before it is trusted.
     fn granted(
         &mut self,
         now: Moment,
@@ -416,6 +417,7 @@ impl Lease {
         Trust::surely(free_in).saturating_add(jitter + Duration::from_millis(1))
     }
 
+    /// T4: of the window there is and the renewed one, the later end holds.
     fn renewed(&mut self, now: Moment, request: u64, actions: &mut Vec<Action>) {
         let Some(asked) = self.renewal_asked(request) else {
             return;
@@ -537,7 +539,8 @@ impl Lease {
         }
     }
 
-    /// Asked twice, the earlier deadline holds, and the latest wish for a successor.
+    /// Asked twice, the earlier deadline holds, and the latest wish for a successor. The end of trust
+    /// comes before either (W2).
     fn drain(&mut self, deadline: Moment, next: Option<MemberId>, actions: &mut Vec<Action>) {
         let Phase::Leading(term) = &mut self.phase else {
             return;

@@ -352,7 +352,7 @@ struct Sorter {
     receiver: Receiver,
     me: coordinator_core::Instance,
     durable: bool,
-    /// The last place in the log that was handed on.
+    /// The last place in the log that was handed on, where the next feed goes on (U10).
     cursor: Option<Cursor>,
     was_live: bool,
 }

@@ -105,7 +105,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn read(&mut self, number: usize, found: &mut Vec<Citation>) {
         let line = self.lines[number];
-        if line.trim() == "#[cfg(test)]" {
+        if line.trim() == "#[cfg(test)]" && self.begins_module(number + 1) {
             self.is_test = true;
         }
         if let Some(name) = function_name(line) {
@@ -119,6 +119,12 @@ impl<'a> Reader<'a> {
             let place = self.place(number);
             self.cite(number, comment, &place, found);
         }
+    }
+
+    /// Whether a module's text begins in this line. One that lies in a file of its own does not.
+    fn begins_module(&self, number: usize) -> bool {
+        let line = self.lines.get(number).map_or("", |line| line.trim());
+        line.starts_with("mod ") && line.ends_with('{')
     }
 
     fn cite(&self, number: usize, text: &str, place: &Place, found: &mut Vec<Citation>) {
@@ -239,6 +245,12 @@ mod tests {
             .into_iter()
             .map(|cited| (cited.id, cited.place))
             .collect()
+    }
+
+    #[test]
+    fn what_follows_the_name_of_a_test_module_elsewhere_is_code() {
+        let text = "#[cfg(test)]\nmod tests;\n\n/// T1.\nfn window() {}\n";
+        assert_eq!(found("a.rs", text), [("T1".into(), Place::Code)]);
     }
 
     #[test]
