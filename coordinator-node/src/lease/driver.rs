@@ -89,6 +89,7 @@ pub(crate) struct HeldLease {
     grip: Arc<Grip>,
     finished: watch::Receiver<Option<Outcome>>,
     drain: mpsc::Sender<DrainWish>,
+    /// Dropped with the guard, in a panic too: so the driver learns that the work has stopped (W5).
     gone: Option<DropGuard>,
     ttl: Duration,
 }
