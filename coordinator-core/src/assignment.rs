@@ -105,7 +105,7 @@ pub enum Swapped {
 /// 9. `changed` is a hint. It may return at any time, for no reason.
 ///
 /// # Fencing
-/// By `token`, as clause 1 says. Safety does not rest on there being one planner.
+/// By `token`, as clause 1 says. Two planners at once harm nothing.
 ///
 /// # Ordering
 /// Calls on one keyspace, and those on the members of its group, are linearizable together.
