@@ -1,7 +1,7 @@
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::lock::Claim;
+use crate::lock::{Claim, Holder};
 use crate::numbers::{ClaimId, Instance};
 
 const TOKEN: FencingToken = FencingToken::new(7);
