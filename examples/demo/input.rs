@@ -301,7 +301,10 @@ mod tests {
         let error = parse(Path::new("x.csv"), &bytes[..])
             .unwrap_err()
             .to_string();
-        assert_eq!(error, "cannot read x.csv, line 3");
+        assert_eq!(
+            error,
+            "x.csv, line 3, field `author`: found bytes that are not UTF-8"
+        );
     }
 
     #[test]
