@@ -355,6 +355,8 @@ async fn a_save_after_the_loss_is_refused_and_an_unreadable_position_is_an_error
 struct Jumpy {
     inner: Arc<dyn AssignmentStore>,
     loads: Arc<AtomicU32>,
+    /// The first read is never answered.
+    mute_at_first: bool,
 }
 
 #[async_trait]
@@ -364,7 +366,10 @@ impl AssignmentStore for Jumpy {
         group: &Group,
         keyspace: &Keyspace,
     ) -> Result<Option<StoredDocument>, AssignmentError> {
-        self.loads.fetch_add(1, Ordering::Relaxed);
+        let before = self.loads.fetch_add(1, Ordering::Relaxed);
+        if self.mute_at_first && before == 0 {
+            return std::future::pending().await;
+        }
         tokio::time::sleep(Duration::from_micros(100)).await;
         self.inner.load(group, keyspace).await
     }
@@ -406,7 +411,11 @@ async fn hints_without_news_make_no_hot_loop() {
         let inner = backend.assignments.clone().unwrap();
         let loads = loads.clone();
         Backend {
-            assignments: Some(Arc::new(Jumpy { inner, loads })),
+            assignments: Some(Arc::new(Jumpy {
+                inner,
+                loads,
+                mute_at_first: false,
+            })),
             ..backend
         }
     };
@@ -431,4 +440,28 @@ async fn hints_without_news_make_no_hot_loop() {
         with < 3 * 30 * 10 + 50,
         "{with} reads of one document in 30 s"
     );
+}
+
+/// BOUNDED: a read that is never answered is given up, and asked again.
+#[tokio::test(start_paused = true)]
+async fn a_router_outlives_a_read_that_is_never_answered() {
+    let store = MemoryStore::new();
+    let backend = fleet::unplanned(&store, "a");
+    let assignments = Jumpy {
+        inner: backend.assignments.clone().unwrap(),
+        loads: Arc::default(),
+        mute_at_first: true,
+    };
+    let assignments: Option<Arc<dyn AssignmentStore>> = Some(Arc::new(assignments));
+    let backend = Backend {
+        assignments,
+        ..backend
+    };
+    let a = Node::builder("test").member("a").backend(backend);
+    let a = a.start().await.unwrap();
+    let mut plan = Plan::new(&store, "orders", Layout::Fixed { shards: 6 });
+    plan.say(&[Say::Owned("a"); 6]).await;
+    let router = a.router("orders");
+    pass(15.0).await;
+    assert_eq!(router.owner_of("x").as_ref(), Some(a.id()));
 }

@@ -4,7 +4,9 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use coordinator_core::{AssignmentStore, Backoff, Document, Epoch, Keyspace, MemberId, ShardId};
+use coordinator_core::{
+    AssignmentError, AssignmentStore, Backoff, Document, Epoch, Keyspace, MemberId, ShardId,
+};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -116,6 +118,10 @@ async fn follow(reader: Weak<Reader>, store: Arc<dyn AssignmentStore>) {
             biased;
             () = context.stopping.cancelled() => return,
             loaded = store.load(&context.group, &keyspace) => loaded,
+            () = tokio::time::sleep(context.trust.ttl()) => {
+                let silence = "no answer within a ttl";
+                Err(AssignmentError::unavailable("load", &keyspace, silence))
+            }
         };
         let (mut pause, mut listening) = (pace, true);
         match loaded {
