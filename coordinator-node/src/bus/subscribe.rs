@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use coordinator_core::{BoxError, BusError, Gap, GapCause, Payload, Start, Topic};
+use coordinator_core::{BoxError, BusError, Gap, GapCause, MemberId, Payload, Start, Topic};
 use futures_core::Stream;
 use tokio::task::coop::poll_proceed;
 
@@ -103,6 +103,7 @@ impl<T: Payload> Subscribe<T> {
             queue,
             hand: None,
             topic: self.topic,
+            origin: None,
         };
         match subscription.feed.live().await {
             Ok(waited) => {
@@ -138,6 +139,9 @@ pub struct Subscription<T> {
     /// What was taken out of the queue and not yet yielded.
     hand: Option<(Arc<Chunk>, Range<usize>)>,
     topic: Topic<T>,
+    /// The last origin, in a copy of our own: subscribers on several threads that all count the
+    /// clones of one name wait for each other.
+    origin: Option<MemberId>,
 }
 
 impl<T> fmt::Debug for Subscription<T> {
@@ -185,7 +189,7 @@ impl<T: Payload> Subscription<T> {
         // Counted before it is decoded: a decoder that panics is not met again.
         let index = range.next();
         if let Some(event) = index.and_then(|index| chunk.event(index)) {
-            return Some(decode(&self.topic, event));
+            return Some(decode(&self.topic, &mut self.origin, event));
         }
         self.hand = None;
         None
@@ -200,7 +204,11 @@ impl<T: Payload> Subscription<T> {
 }
 
 /// Decoded here, in the subscriber's own task: what goes wrong in it hurts nobody else (B11).
-fn decode<T: Payload>(topic: &Topic<T>, event: &Event) -> Incoming<T> {
+fn decode<T: Payload>(
+    topic: &Topic<T>,
+    known: &mut Option<MemberId>,
+    event: &Event,
+) -> Incoming<T> {
     match event {
         Event::Message {
             origin,
@@ -210,7 +218,7 @@ fn decode<T: Payload>(topic: &Topic<T>, event: &Event) -> Incoming<T> {
         } => match T::decode(payload.clone()) {
             Ok(payload) => Incoming::Message(Message {
                 topic: topic.clone(),
-                origin: origin.clone(),
+                origin: copy_of(origin, known),
                 cursor: cursor.clone(),
                 payload,
             }),
@@ -253,5 +261,13 @@ impl<T: Payload> Stream for Subscription<T> {
 impl<T> Drop for Subscription<T> {
     fn drop(&mut self) {
         self.bus.leave_feed(&self.feed, &self.queue);
+    }
+}
+
+/// The name, as a clone of the copy that is known here.
+fn copy_of(origin: &MemberId, known: &mut Option<MemberId>) -> MemberId {
+    match known {
+        Some(known) if known == origin => known.clone(),
+        _ => known.insert(MemberId::from(origin.as_str())).clone(),
     }
 }
