@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod error;
 mod examples;
+mod mutants;
 mod process;
 mod report;
 mod servers;
@@ -38,6 +39,12 @@ usage: cargo xtask <command> [arguments]
                          demo, which is `cargo run --release --example demo`
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
                          figures in one table, against their targets
+  mutants [NAME..] [--seeds N] [--write] [--tree]
+                         is the simulation able to see what it is there to see? Runs it against
+                         every mutant (or those named): the code without one of its rules. Each
+                         must be caught within N seeds (1,000). --write writes the table into
+                         docs/mutants.md; --tree only makes the copy of the workspace that has
+                         them, for runs by hand
   check-targets [--install] [TARGET..]
                          `cargo check` for macOS and Windows, where the standard library for that
                          target is installed; says which targets it had to skip, and why. With
@@ -68,6 +75,7 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
         "test" => test::run(&arguments),
         "examples" => examples::run(&arguments),
         "bench" => bench::run(&arguments),
+        "mutants" => mutants::run(&arguments),
         "check-targets" => targets::run(&arguments),
         "ci" => ci::run(&arguments),
         "help" | "-h" | "--help" => {
