@@ -125,7 +125,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: &["S9"],
         does: "A planner that can finish no round keeps the leadership.",
         caught_by: &["ALL-OWNED", "SERVED"],
-        edits: &[expression(PLANNER, "now >= self.stuck_at(reign)", "false")],
+        edits: &[expression(
+            PLANNER,
+            "reign.last_round(beat) + self.config.ttl * 3",
+            "reign.last_round(beat) + self.config.ttl * 3_600",
+        )],
     },
     Mutant {
         name: "cut-without-barrier",

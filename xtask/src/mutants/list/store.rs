@@ -88,10 +88,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: &["P2"],
         does: "A turn that is not taken does not pass on.",
         caught_by: &["SERVED"],
-        edits: &[
-            expression(TURNS, "(turn.until > now).then_some(turn)", "Some(turn)"),
-            statement(TURNS, "self.turn.take_if(|turn| turn.until <= now);", ""),
-        ],
+        edits: &[expression(
+            TURNS,
+            "now + self.patience",
+            "now + self.patience * 3_600",
+        )],
     },
     Mutant {
         name: "hand-over-kept-for-ever",
