@@ -62,4 +62,8 @@ impl fmt::Debug for Moment {
 pub trait Clock: Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Moment;
+
+    /// What the machine's wall clock shows, in milliseconds since 1970. It may be set either way:
+    /// it numbers things (K1, V5), and no lease is judged by it.
+    fn wall_millis(&self) -> u64;
 }
