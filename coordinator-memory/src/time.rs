@@ -69,6 +69,8 @@ struct Reading {
     shown: Moment,
     at: Instant,
     rate: f64,
+    /// How far it has jumped ahead, in all.
+    jumped: Duration,
     /// When all wall clocks showed [`EPOCH`].
     epoch: Instant,
     /// By how many milliseconds the wall clock is off.
@@ -95,6 +97,7 @@ impl MemberClock {
             shown,
             at: Instant::now(),
             rate: 1.0,
+            jumped: Duration::ZERO,
             epoch,
             wall_off: 0,
         }))
@@ -121,12 +124,18 @@ impl MemberClock {
     pub(crate) fn jump(&self, span: Duration) {
         let mut reading = self.0.lock();
         reading.shown = reading.shown + span;
+        reading.jumped = reading.jumped.saturating_add(span);
     }
 }
 
 impl Clock for MemberClock {
     fn now(&self) -> Moment {
         self.0.lock().now()
+    }
+
+    fn steady(&self) -> Moment {
+        let reading = self.0.lock();
+        reading.now() - reading.jumped
     }
 
     fn wall_millis(&self) -> u64 {
@@ -152,7 +161,9 @@ mod tests {
         clock.set_rate(0.5);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(clock.now().as_duration(), Duration::from_secs(15));
+        let steady = clock.steady();
         clock.jump(Duration::from_mins(1));
+        assert_eq!(clock.steady(), steady, "promises do not end by a jump");
         clock.set_rate(-3.0);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(clock.now().as_duration(), Duration::from_secs(75));

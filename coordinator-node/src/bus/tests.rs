@@ -210,6 +210,10 @@ impl Clock for VirtualClock {
         Moment::ZERO + self.0.elapsed()
     }
 
+    fn steady(&self) -> Moment {
+        self.now()
+    }
+
     fn wall_millis(&self) -> u64 {
         0
     }
