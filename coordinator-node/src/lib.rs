@@ -69,6 +69,7 @@ mod shared;
 pub mod signal;
 mod tasks;
 pub mod telemetry;
+mod vote;
 
 pub use builder::NodeBuilder;
 #[cfg(feature = "json")]
@@ -94,3 +95,4 @@ pub use members::{BadMetadata, Members};
 pub use shards::{
     DEFAULT_SHARDS, DenseShard, Handoff, OnError, OwnedShard, Router, ShardConfig, Shards,
 };
+pub use vote::Quorum;

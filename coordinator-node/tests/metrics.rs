@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
 use coordinator_node::telemetry::{METRICS, MetricKind};
-use coordinator_node::{Bytes, Node, OwnedShard, ShardConfig, Topic};
+use coordinator_node::{Bytes, ElectionConfig, Node, OwnedShard, Quorum, ShardConfig, Topic};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{lead, node, pass, within};
 
@@ -111,6 +111,8 @@ async fn day(store: &MemoryStore, mut look: impl FnMut()) {
     look();
     wedge(&a, &b).await;
     look();
+    vote(&a, &b).await;
+    look();
     let (a, b) = tokio::join!(a.shutdown(), b.shutdown());
     drop((a, b));
     one.await
@@ -120,6 +122,17 @@ async fn day(store: &MemoryStore, mut look: impl FnMut()) {
         .expect("no panic")
         .expect("a shutdown is no error");
     look();
+}
+
+/// Two members with different lists of voters: their votes do not count for each other.
+async fn vote(a: &Node, b: &Node) {
+    let e = |names: &[&str]| {
+        let quorum = Quorum::fixed(names.iter().copied());
+        ElectionConfig::new("by-vote").by_vote(quorum)
+    };
+    let _watching = b.election(e(&["a", "b"])).observe();
+    let term = lead(&a.election(e(&["a"]))).await;
+    term.resign().await.expect("nobody is in the way");
 }
 
 /// One member never gives a shard back, and is put out (S4).

@@ -30,10 +30,16 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn start(shared: &Arc<Shared>, key: &Key, changed: &Arc<Notify>) -> Self {
+    /// Watches who holds the key; without `locks`, nobody ever does.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        locks: Option<Arc<dyn LockBackend>>,
+        key: &Key,
+        changed: &Arc<Notify>,
+    ) -> Self {
         let (send, terms) = watch::channel(None);
         let context = shared.context.clone();
-        let Some(locks) = context.backend.locks.clone() else {
+        let Some(locks) = locks else {
             return Self {
                 terms,
                 watching: None,
