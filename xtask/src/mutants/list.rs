@@ -8,6 +8,7 @@ mod leases;
 mod members;
 mod shards;
 mod store;
+mod vote;
 mod work;
 
 /// The code without one of its rules.
@@ -110,6 +111,7 @@ pub(crate) fn all() -> Vec<Mutant> {
         shards::MUTANTS,
         bus::MUTANTS,
         work::MUTANTS,
+        vote::MUTANTS,
     ]
     .concat()
 }
