@@ -32,7 +32,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "late-messages-delivered",
         rules: &["U2"],
         does: "A message that comes twice, or behind a later one, is delivered all the same.",
-        caught_by: &["IN-ORDER"],
+        caught_by: &["NO-SILENT-LOSS"],
         edits: &[text(
             RECEIVER,
             "let unseen = unseen?;",
@@ -68,7 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "retry-under-new-numbers",
         rules: &["U2"],
         does: "A batch whose outcome is unknown is sent again under the numbers that follow.",
-        caught_by: &["IN-ORDER"],
+        caught_by: &["NO-SILENT-LOSS"],
         edits: &[
             text(
                 FLUSHER,

@@ -22,7 +22,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "renew-counted-from-the-reply",
         rules: &["T1"],
         does: "A renewal is trusted from when its answer came.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[expression(
             LEASE,
             "self.config.trust.until(asked)",
@@ -34,7 +34,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "grant-counted-from-the-reply",
         rules: &["T1"],
         does: "A grant is trusted from when its answer came.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[expression(
             CAMPAIGN,
             "self.config.trust.until(asked)",
@@ -45,7 +45,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no-margin",
         rules: &["T1"],
         does: "Trust lasts as long as the lease.",
-        caught_by: &["ONE-LEADER", "ONE-OWNER"],
+        caught_by: &["ONE-LEADER", "ONE-OWNER", "TRUST-WITHIN-LEASE"],
         edits: &[expression(
             TRUST,
             "asked + self.window()",
@@ -57,7 +57,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: &["T1"],
         does: "A grant is trusted from the last acquire, though an unanswered one before it may have \
                been granted.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[statement(
             CAMPAIGN,
             "self.asked.get_or_insert(now);",
@@ -68,7 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "late-answer-revives",
         rules: &["T2"],
         does: "A term whose trust is over goes on while a renewal is unanswered.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE", "NO-REVIVAL"],
         edits: &[
             expression(
                 LEASE,
@@ -95,7 +95,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "late-grant-trusted-at-once",
         rules: &["T3"],
         does: "A grant that comes when its window is over is trusted from now on, unrenewed.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[statement(
             CAMPAIGN,
             "self.confirm(now, token, actions);",
@@ -106,14 +106,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "trust-only-announced",
         rules: &["T5"],
         does: "A guard does not compare the clock itself: it believes until it is told otherwise.",
-        caught_by: &["ONE-LEADER", "ONE-OWNER"],
+        caught_by: &["ONE-LEADER", "ONE-OWNER", "TRUST-WITHIN-LEASE"],
         edits: &[BLIND_GUARD, DEAF_GUARD],
     },
     Mutant {
         name: "unknown-outcome-taken-for-renewed",
         rules: &["T6"],
         does: "A renewal without an answer counts as one that succeeded.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[text(
             LEASE,
             "// Not renewed is all that an unknown outcome means (T6).",

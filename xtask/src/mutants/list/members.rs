@@ -14,7 +14,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "heartbeat-counted-from-the-reply",
         rules: &["T1"],
         does: "A heartbeat is trusted from when its answer came.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
         edits: &[expression(
             MEMBERSHIP,
             "self.trust.until(asked)",
@@ -26,7 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "answer-counts-for-the-last-heartbeat",
         rules: &["T4"],
         does: "An answer prolongs trust from the last heartbeat, not from the one that it answers.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
         edits: &[expression(
             MEMBERSHIP,
             "self.trust.until(asked)",
@@ -38,7 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "work-outlives-membership",
         rules: &["T2", "S3"],
         does: "Shards go on when the membership is lost.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
         edits: &[
             statement(KEEPER, "cancel((shard, token), run, cause, out);", ""),
             BLIND_GUARD,
@@ -49,7 +49,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "expired-member-revived",
         rules: &["G1"],
         does: "A late heartbeat brings a member back that was due already.",
-        caught_by: &["DEAD-STAY-DEAD"],
+        caught_by: &["ENDED-STAYS-ENDED"],
         edits: &[
             expression(MEMBERS, "!record.is_live(now)", "record.end.is_some()")
                 .within("if !record.is_live(now) {\n            return Ok(Beat::Expired);"),
@@ -84,7 +84,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "absence-taken-for-an-end",
         rules: &["G7"],
         does: "A member whose record is missing counts as ended.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
         edits: &[
             expression(
                 MEMBERS,

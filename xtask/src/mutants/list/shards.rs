@@ -27,7 +27,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "grant-before-ack",
         rules: &["S2"],
         does: "A shard passes to its next owner without being given back by the last one.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
         edits: &[expression(
             FIXED,
             "self.revoke(member, token, THIS_SWAP, target)",
@@ -38,7 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "ack-not-tied-to-its-epoch",
         rules: &["S3"],
         does: "A report that does not name a shard acks its revocation, however old the report is.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
         edits: &[expression(
             SCENE,
             "it.seen >= since && !it.draining.contains(&shard)",
@@ -49,7 +49,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "ack-before-the-drain",
         rules: &["S3"],
         does: "A revoked shard that still runs is not reported as draining.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT"],
         edits: &[expression(
             KEEPER,
             "old_cut || self.is_busy(*shard)",
@@ -60,7 +60,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no-eviction",
         rules: &["S4"],
         does: "Who does not give a shard back is waited for, for ever.",
-        caught_by: &["ALL-OWNED", "SERVED"],
+        caught_by: &["ALL-OWNED", "BALANCED"],
         edits: &[statement(
             REIGN,
             "causes.insert(key.0, EvictCause::Overran);",
@@ -71,7 +71,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "evicted-counts-as-ended",
         rules: &["S4"],
         does: "The shards of a member that was put out are granted at once, while it may still trust.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
         edits: &[
             expression(SCENE, "Standing::Evicted", "Standing::Gone")
                 .within("Some(MemberState::Live { evicted: true, .. }) => Standing::Evicted"),
@@ -90,7 +90,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "grace-counted-by-the-planner",
         rules: &["S5"],
         does: "The time for which shards are kept for an absent member begins anew at each look.",
-        caught_by: &["ALL-OWNED", "SERVED"],
+        caught_by: &["ALL-OWNED"],
         edits: &[expression(
             SCENE,
             "ago",
@@ -102,7 +102,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "every-join-is-a-plan",
         rules: &["S6"],
         does: "Joins that follow each other are not gathered.",
-        caught_by: &["FEW-PLANS"],
+        caught_by: &["PLANS-BOUNDED"],
         edits: &[expression(
             REIGN,
             "now < ripe && only_joins(scene, entries)",
@@ -113,7 +113,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "flapping-unpunished",
         rules: &["S7"],
         does: "A member that expires again and again is given new shards each time.",
-        caught_by: &["FLAPPING-REST"],
+        caught_by: &["FLAPPING-RESTS"],
         edits: &[expression(
             SCENE,
             "(flaps > 0 && self.now < until).then_some(until)",
@@ -124,7 +124,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "stuck-planner-stays",
         rules: &["S9"],
         does: "A planner that can finish no round keeps the leadership.",
-        caught_by: &["ALL-OWNED", "SERVED"],
+        caught_by: &["ALL-OWNED", "BALANCED"],
         edits: &[expression(
             PLANNER,
             "reign.last_round(beat) + self.config.ttl * 3",
@@ -135,7 +135,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "cut-without-barrier",
         rules: &["S11"],
         does: "A dense keyspace is cut anew while parts of the old cut are worked on.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
         edits: &[
             expression(DENSE, "held(scene, current)", "false").within("if held(scene, current) {")
         ],
@@ -145,7 +145,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: &["S12"],
         does: "A document that a fail-over made older is ignored, and the work under the lost one \
                goes on.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT"],
         edits: &[expression(KEEPER, "epoch < self.seen", "false")],
     },
 ];

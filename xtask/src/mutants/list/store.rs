@@ -35,7 +35,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "memory-without-identity",
         rules: &["I1"],
         does: "A store that lost its memory calls it by the same name as before.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT"],
         edits: &[statement(
             STATE,
             "self.memory = memory_id(self.memories);",
@@ -46,7 +46,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no-quarantine",
         rules: &["I2"],
         does: "A store that lost its memory grants at once.",
-        caught_by: &["ONE-LEADER", "ONE-OWNER"],
+        caught_by: &["ONE-LEADER", "ONE-OWNER", "QUARANTINE-KEPT"],
         edits: &[expression(
             STATE,
             "(!left.is_zero()).then_some(left)",
@@ -57,7 +57,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "shards-granted-in-quarantine",
         rules: &["I2"],
         does: "A store that lost its memory replaces assignments at once.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "QUARANTINE-KEPT"],
         edits: &[expression(ASSIGNMENTS, "terms.quarantine", "None::<std::time::Duration>")
             .within("if let Some(left) = terms.quarantine {\n            return Err(Refusal::Quarantined(left));\n        }\n        let place")],
     },
@@ -65,7 +65,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "quarantine-shorter-than-a-lease",
         rules: &["I4"],
         does: "A quarantine lasts a tenth of the longest lease, and not as long as one.",
-        caught_by: &["ONE-LEADER", "ONE-OWNER"],
+        caught_by: &["ONE-LEADER", "ONE-OWNER", "QUARANTINE-KEPT"],
         edits: &[expression(
             STATE,
             "self.clock.elapsed() + self.max_ttl",
@@ -76,7 +76,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "holders-forgotten-in-quarantine",
         rules: &["I6"],
         does: "In quarantine nobody may register again what the store forgot.",
-        caught_by: &["SERVED"],
+        caught_by: &["HOLDERS-COME-BACK"],
         edits: &[expression(
             LOCKS,
             "self.may_register(claim, token, now)",
@@ -87,7 +87,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "turn-kept-for-ever",
         rules: &["P2"],
         does: "A turn that is not taken does not pass on.",
-        caught_by: &["SERVED"],
+        caught_by: &["LEADERLESS-BOUNDED"],
         edits: &[expression(
             TURNS,
             "now + self.patience",
@@ -98,14 +98,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "hand-over-kept-for-ever",
         rules: &["P10"],
         does: "A lease that is handed over is kept for that member alone, even if it has died.",
-        caught_by: &["SERVED"],
+        caught_by: &["LEADERLESS-BOUNDED"],
         edits: &[expression(TURNS, "now + HAND_OVER", "now + HAND_OVER * 3_600")],
     },
     Mutant {
         name: "released-claim-granted-again",
         rules: &["R1"],
         does: "A claim that was released is granted again when it is asked for late.",
-        caught_by: &["ONE-GRANT"],
+        caught_by: &["NO-ORPHAN-LEASE", "ONE-GRANT"],
         edits: &[expression(
             LOCKS,
             "row.released == Some((claim.instance, claim.id))",
@@ -116,7 +116,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "expired-lease-renewed",
         rules: &["R2"],
         does: "A lease that has run out is renewed if nobody has taken it yet.",
-        caught_by: &["DEAD-STAY-DEAD"],
+        caught_by: &["ONE-GRANT"],
         edits: &[expression(
             LOCKS,
             "row\n                    .lease(now)\n                    \
@@ -128,14 +128,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "swap-without-expected-epoch",
         rules: &["S2"],
         does: "An assignment is replaced whatever it was planned upon.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "LEGAL-STEP", "ACK-BEFORE-GRANT"],
         edits: &[expression(ASSIGNMENTS, "found != swap.expected", "false")],
     },
     Mutant {
         name: "deposed-planner-writes",
         rules: &["S2"],
         does: "An assignment is replaced by whoever once planned, and whatever it was planned upon.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "LEGAL-STEP", "ACK-BEFORE-GRANT"],
         edits: &[
             expression(ASSIGNMENTS, "found != swap.expected", "false"),
             expression(ASSIGNMENTS, "swap.token < row.planner", "false"),
@@ -145,7 +145,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "loaded-without-claim",
         rules: &["C1"],
         does: "Who loads a position does not shut older owners out.",
-        caught_by: &["FENCED"],
+        caught_by: &["FENCED", "POSITIONS-NEVER-GO-BACK", "EXACTLY-ONCE"],
         edits: &[statement(
             "coordinator-memory/src/checkpoints.rs",
             "row.claim(token);",
@@ -156,7 +156,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "late-save-counts",
         rules: &["C1"],
         does: "A save that was overtaken by a later one of the same owner replaces it.",
-        caught_by: &["POSITIONS-STAY"],
+        caught_by: &["POSITIONS-NEVER-GO-BACK"],
         edits: &[expression(
             "coordinator-memory/src/checkpoints.rs",
             "number <= last",

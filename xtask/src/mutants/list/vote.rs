@@ -69,7 +69,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "no-abstention",
         rules: &["V4"],
         does: "A voter that has just started votes, acks and campaigns at once.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TOKENS-RISE"],
         edits: &[expression(VOTE, "at.steady + window", "at.steady")],
     },
     Mutant {

@@ -14,7 +14,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "released-before-the-work-stops",
         rules: &["W1"],
         does: "A lease is released when its work is asked to finish.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[text(
             DRIVER,
             "debug!(key = %self.config.key, in_ = ?deadline.since(self.context.now()), \"draining\");",
@@ -26,7 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "released-while-cancelled-work-runs",
         rules: &["W1"],
         does: "A lease whose work overran its drain is released though the work has not stopped.",
-        caught_by: &["WORK-STOPS-FIRST"],
+        caught_by: &["ONE-LEADER"],
         edits: &[text(
             LEASE,
             "        actions.push(Action::Lose { cause });",
@@ -44,7 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "drain-outlasts-trust",
         rules: &["W2"],
         does: "Work that is asked to finish goes on past the end of trust.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[
             expression(
                 LEASE,
@@ -76,7 +76,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "stalled-leader-renewed",
         rules: &["W3"],
         does: "A leader whose work shows no progress is renewed.",
-        caught_by: &["STALL-ENDS"],
+        caught_by: &["STUCK-TERM-ENDS"],
         edits: &[
             expression(LEASE, "now.since(term.progress) > limit", "false"),
             expression(GRIP, "now.since(self.last_progress()) > limit", "false"),
@@ -86,7 +86,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "dropped-acquire-left-behind",
         rules: &["W4"],
         does: "A campaign that is given up does not look for the grant that it may have got.",
-        caught_by: &["NO-ORPHANS"],
+        caught_by: &["NO-ORPHAN-LEASE"],
         edits: &[
             expression(CAMPAIGN, "self.is_settled(now)", "true")
                 .within("        if self.is_settled(now) {\n            self.finish(Outcome::Withdrawn, actions);"),
@@ -102,7 +102,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "renewal-after-the-release",
         rules: &["W6"],
         does: "A release leaves while a renewal is under way.",
-        caught_by: &["NO-ORPHANS"],
+        caught_by: &["NO-ORPHAN-LEASE", "ONE-GRANT"],
         edits: &[text(
             REQUESTS,
             "renewing.lock().await",
@@ -116,7 +116,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "priority-pushes-out",
         rules: &["W7"],
         does: "A leader hands over at once to any candidate whose priority is not lower.",
-        caught_by: &["LEADERS-STAY"],
+        caught_by: &["STEADY"],
         edits: &[
             expression(CONTROL, "priority <= self.priority", "priority < self.priority"),
             expression(CONTROL, "now.since(candidate.first_heard) >= DAMPING", "true"),
