@@ -95,7 +95,9 @@ async fn two_versions_of_the_messages_elect_together_through_a_rolling_upgrade()
             wrap: Some(Arc::new(|_, bus| Arc::new(Later(bus)))),
             ..old.clone()
         };
-        all.iter().for_each(|name| fleet.start(name, &old));
+        for name in &all {
+            fleet.start(name, &old);
+        }
         fleet.leader(None, BOUND).await;
         for plan in [&new, &old] {
             roll(&mut fleet, &all, plan, &mut random).await;

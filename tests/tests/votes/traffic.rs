@@ -72,7 +72,7 @@ async fn an_election_at_rest_costs_two_deliveries_per_member_and_heartbeat() {
         let members = voters as u64;
         // Every heartbeat is answered by all others.
         let heartbeats = sent / members;
-        let every = span.as_millis() as u64 / heartbeats;
+        let every = 60_000 / heartbeats;
         println!(
             "{voters} members at rest: a heartbeat every {every} ms, {delivered} deliveries in a minute"
         );
