@@ -69,6 +69,7 @@ mod shared;
 pub mod signal;
 mod tasks;
 pub mod telemetry;
+mod watch;
 
 pub use builder::NodeBuilder;
 #[cfg(feature = "json")]
