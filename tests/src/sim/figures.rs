@@ -81,9 +81,8 @@ impl Figures {
                 };
                 let token = |slot: &Slot| slot.token();
                 let pairs = previous.slots.iter().zip(&swap.next.slots);
-                let moved = pairs.filter(|(from, to)| {
-                    token(to).is_some() && token(to) != token(from)
-                });
+                let moved =
+                    pairs.filter(|(from, to)| token(to).is_some() && token(to) != token(from));
                 self.moved += u64::try_from(moved.count()).unwrap_or(u64::MAX);
             }
             Seen::Settles => self.settled_within = scene.now - scene.phase_began,

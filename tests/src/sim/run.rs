@@ -180,7 +180,11 @@ impl Stage {
                 look = now + LOOK;
             }
             self.fleet.tend(now);
-            let due = [next.map(|fault| fault.at), self.chaos.next_end(), Some(look)];
+            let due = [
+                next.map(|fault| fault.at),
+                self.chaos.next_end(),
+                Some(look),
+            ];
             let due = due.into_iter().flatten().min().unwrap_or(look);
             // Whoever was started has run before the next fault comes.
             sleep_until(self.began + due.max(now + Duration::from_millis(1))).await;
