@@ -170,6 +170,8 @@ impl World for Shards {
         }
         if self.terms.grace > Duration::ZERO {
             faults.push((Class::RollingRestart, 6));
+            // Shards are kept for a name.
+            faults.retain(|(class, _)| *class != Class::RestartNewId);
         }
         faults
     }
