@@ -181,13 +181,24 @@ impl State {
             snapshot,
             ..
         } = &joined
-            && snapshot.versions != known
         {
-            self.record(Event::Joined {
-                group: join.group.clone(),
-                id: join.id.clone(),
-                incarnation: *incarnation,
-            });
+            let (group, id, incarnation) = (join.group.clone(), join.id.clone(), *incarnation);
+            if snapshot.versions == known {
+                // The same life, asked for again: it lives for another ttl.
+                let ttl = join.ttl;
+                self.tell(|| Event::Beat {
+                    group,
+                    id,
+                    incarnation,
+                    ttl,
+                });
+            } else {
+                self.record(Event::Joined {
+                    group,
+                    id,
+                    incarnation,
+                });
+            }
         }
         Ok(joined)
     }

@@ -134,7 +134,13 @@ fn all(options: &Options) -> Outcome {
     let result = watched(options, &job, began)?;
     if !options.quiet {
         let took = began.elapsed();
-        println!("{}", Summary { result: &result, took });
+        println!(
+            "{}",
+            Summary {
+                result: &result,
+                took
+            }
+        );
     }
     let Some(failure) = result.failure else {
         return Ok(None);

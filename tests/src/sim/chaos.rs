@@ -84,7 +84,10 @@ impl Chaos {
 
     /// When the next fault is to be taken back.
     pub fn next_end(&self) -> Option<Duration> {
-        self.active.iter().map(|fault| fault.at + fault.lasting).min()
+        self.active
+            .iter()
+            .map(|fault| fault.at + fault.lasting)
+            .min()
     }
 
     /// A fault begins.
@@ -223,7 +226,10 @@ impl Chaos {
                 let (one, other): (Vec<usize>, Vec<usize>) =
                     all.into_iter().partition(|seat| some.contains(seat));
                 let names = |seats: &[usize]| -> Vec<String> {
-                    seats.iter().map(|seat| fleet.name(*seat).to_owned()).collect()
+                    seats
+                        .iter()
+                        .map(|seat| fleet.name(*seat).to_owned())
+                        .collect()
                 };
                 store.partition(&names(&one), &names(&other));
             }
@@ -320,7 +326,11 @@ impl Chaos {
         link.lose_requests(half_open);
         link.lose_replies(on(Class::ReplyLost));
         link.request_loss(worst(Class::Loss) * 0.5);
-        link.bus_loss(if half_open { 1.0 } else { worst(Class::Loss) * 0.5 });
+        link.bus_loss(if half_open {
+            1.0
+        } else {
+            worst(Class::Loss) * 0.5
+        });
         link.duplicate(worst(Class::Duplication));
         link.reorder(on(Class::Reordering));
         let now = std::mem::replace(&mut self.cut[seat], cut);
@@ -358,9 +368,15 @@ impl Chaos {
                 let later = &scene.holds[id + 1..];
                 matches!(hold.sort, Sort::Shard { .. })
                     && hold.lost.is_some()
-                    && later.iter().any(|it| it.what == hold.what && it.token > hold.token)
+                    && later
+                        .iter()
+                        .any(|it| it.what == hold.what && it.token > hold.token)
             };
-            let former: Vec<usize> = (0..scene.holds.len()).rev().take(40).filter(former).collect();
+            let former: Vec<usize> = (0..scene.holds.len())
+                .rev()
+                .take(40)
+                .filter(former)
+                .collect();
             let id = former.get(place(former.len(), degree))?;
             let hold = &scene.holds[*id];
             Some((hold.what.clone(), hold.token))
@@ -443,7 +459,9 @@ fn all(fleet: &mut Fleet, seats: &[usize], wanted: bool) -> bool {
 fn half(seats: &[usize], degree: f64) -> Vec<usize> {
     let many = (seats.len() / 2).max(1).min(seats.len().saturating_sub(1));
     let from = place(seats.len(), degree);
-    (0..many).map(|at| seats[(from + at) % seats.len()]).collect()
+    (0..many)
+        .map(|at| seats[(from + at) % seats.len()])
+        .collect()
 }
 
 /// A place among so many.

@@ -233,7 +233,11 @@ impl fmt::Display for Fault {
         if class.has_seat() {
             write!(f, " of m{seat}")?;
         }
-        write!(f, ", for {:.3} s, degree {degree:.2}", lasting.as_secs_f64())
+        write!(
+            f,
+            ", for {:.3} s, degree {degree:.2}",
+            lasting.as_secs_f64()
+        )
     }
 }
 

@@ -81,12 +81,11 @@ impl Figures {
                 };
                 let token = |slot: &Slot| slot.token();
                 let pairs = previous.slots.iter().zip(&swap.next.slots);
-                let moved = pairs.filter(|(from, to)| {
-                    token(to).is_some() && token(to) != token(from)
-                });
+                let moved =
+                    pairs.filter(|(from, to)| token(to).is_some() && token(to) != token(from));
                 self.moved += u64::try_from(moved.count()).unwrap_or(u64::MAX);
             }
-            Seen::Settles => self.settled_within = scene.now - scene.phase_began,
+            Seen::Settles => self.settled_within = scene.now - scene.healed.unwrap_or(scene.now),
             Seen::Store(Event::MemoryLost { .. }) => {}
             Seen::Look => self.look(scene),
             _ => {}

@@ -162,7 +162,10 @@ impl Fleet {
 
     fn numbers(&self, which: impl Fn(&Seat) -> bool) -> Vec<usize> {
         let seats = self.seats.iter().enumerate();
-        seats.filter(|(_, seat)| which(seat)).map(|(at, _)| at).collect()
+        seats
+            .filter(|(_, seat)| which(seat))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     /// The name under which a member's present process takes part, as it would say itself.
@@ -213,7 +216,8 @@ impl Fleet {
             builder = builder.member(seat.name.as_str());
         }
         let (world, witness, mood) = (self.world.clone(), self.witness.clone(), seat.mood.clone());
-        let seed = self.seed ^ (u64::from(seat.life) << 32) ^ (at as u64 + 1).wrapping_mul(0x9e37_79b9);
+        let seed =
+            self.seed ^ (u64::from(seat.life) << 32) ^ (at as u64 + 1).wrapping_mul(0x9e37_79b9);
         let (stopped, group) = (stop.clone(), seat.plan.group.clone());
         witness.see(Seen::Started(process));
         let told = witness.clone();

@@ -117,7 +117,10 @@ fn work(shared: &Shared<'_>) -> io::Result<()> {
         figures.add(&testimony.figures);
         shared.progress.tried.fetch_add(1, Ordering::Relaxed);
         let millis = u64::try_from(testimony.figures.simulated.as_millis()).unwrap_or(0);
-        shared.progress.simulated.fetch_add(millis, Ordering::Relaxed);
+        shared
+            .progress
+            .simulated
+            .fetch_add(millis, Ordering::Relaxed);
         let sampled = shared.job.sample > 0 && seed.is_multiple_of(shared.job.sample);
         if violation.is_none() && sampled {
             violation = compare(&plan)?;
@@ -192,6 +195,9 @@ mod tests {
         let (one, other) = (history(&["a", "b"]), history(&["a", "c"]));
         assert_eq!(difference(&one, &other), "`b` in one run is `c` in another");
         let longer = history(&["a", "b", "c"]);
-        assert_eq!(difference(&one, &longer), "2 lines in one run, 3 in another");
+        assert_eq!(
+            difference(&one, &longer),
+            "2 lines in one run, 3 in another"
+        );
     }
 }

@@ -45,14 +45,20 @@ impl fmt::Display for Summary<'_> {
         write_longest(f, "leaderless", figures.leaderless)?;
         write_longest(f, "unowned", figures.unowned)?;
         let settled = figures.settled_within;
-        writeln!(f, "everything served again: {settled:.1?} after the last fault at the latest")?;
+        writeln!(
+            f,
+            "everything served again: {settled:.1?} after the last fault at the latest"
+        )?;
         writeln!(f, "invariant checks made: {}", figures.checks)
     }
 }
 
 fn write_longest(f: &mut fmt::Formatter<'_>, what: &str, longest: Longest) -> fmt::Result {
     let Longest { ever, healed } = longest;
-    writeln!(f, "longest {what}: {ever:.1?}; without any fault: {healed:.1?}")
+    writeln!(
+        f,
+        "longest {what}: {ever:.1?}; without any fault: {healed:.1?}"
+    )
 }
 
 fn write_faults(f: &mut fmt::Formatter<'_>, figures: &Figures) -> fmt::Result {
@@ -142,7 +148,10 @@ impl fmt::Display for Least<'_> {
             shrunk.keep.len(),
             shrunk.runs
         )?;
-        for fault in all.iter().filter(|fault| shrunk.keep.contains(&fault.number)) {
+        for fault in all
+            .iter()
+            .filter(|fault| shrunk.keep.contains(&fault.number))
+        {
             writeln!(f, "{fault}")?;
         }
         writeln!(f, "{}", shrunk.violation)?;

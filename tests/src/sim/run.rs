@@ -24,6 +24,8 @@ use super::worlds::{Encore, Kind, World};
 const AT_LEAST: Duration = Duration::from_secs(305);
 /// How long faults come, at the least and the most.
 const WILD: (u64, u64) = (150, 210);
+/// Everything serves when it has for so many looks.
+const STEADY: u32 = 12;
 /// Tasks are counted at every so many looks.
 const COUNT_EVERY: u32 = 4;
 
@@ -105,6 +107,20 @@ pub fn run_with(plan: &Plan, more: Vec<Box<dyn Invariant>>) -> io::Result<Testim
     Ok(testimony)
 }
 
+/// Whether those run who are to, and have joined, and nobody else does.
+fn all_are_there(scene: &Scene) -> Result<(), String> {
+    for (at, seat) in scene.seats.iter().enumerate() {
+        let joined = seat.alive && seat.names.contains_key(&seat.life);
+        if seat.wanted && !joined {
+            return Err(format!("m{at} is away"));
+        }
+        if !seat.wanted && seat.alive {
+            return Err(format!("m{at} is still there"));
+        }
+    }
+    Ok(())
+}
+
 /// Everything of one run.
 struct Stage {
     world: Arc<dyn World>,
@@ -180,7 +196,11 @@ impl Stage {
                 look = now + LOOK;
             }
             self.fleet.tend(now);
-            let due = [next.map(|fault| fault.at), self.chaos.next_end(), Some(look)];
+            let due = [
+                next.map(|fault| fault.at),
+                self.chaos.next_end(),
+                Some(look),
+            ];
             let due = due.into_iter().flatten().min().unwrap_or(look);
             // Whoever was started has run before the next fault comes.
             sleep_until(self.began + due.max(now + Duration::from_millis(1))).await;
@@ -217,12 +237,19 @@ impl Stage {
 
     /// Waits until everything serves. The invariants say when that took too long.
     async fn settle(&mut self) {
-        while !self.is_over() {
+        let mut steady = 0;
+        while steady < STEADY && !self.is_over() {
             self.step().await;
-            let settled = self.fleet.witness.ask(|scene| self.world.settled(scene));
+            let settled = self.fleet.witness.ask(|scene| {
+                all_are_there(scene)?;
+                self.world.settled(scene)
+            });
             match settled {
-                Ok(()) => return,
-                Err(why) => self.fleet.witness.see(Seen::Waits(why)),
+                Ok(()) => steady += 1,
+                Err(why) => {
+                    steady = 0;
+                    self.fleet.witness.see(Seen::Waits(why));
+                }
             }
         }
     }

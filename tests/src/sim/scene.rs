@@ -137,6 +137,8 @@ pub struct Scene {
     pub phase: Phase,
     /// When the present phase began.
     pub phase_began: Duration,
+    /// When the last fault was taken back.
+    pub healed: Option<Duration>,
     /// What the spans of this world are.
     pub terms: Terms,
     /// All tenures ever, in the order of their beginning.
@@ -160,6 +162,7 @@ impl Scene {
             now: Duration::ZERO,
             phase: Phase::Wild,
             phase_began: Duration::ZERO,
+            healed: None,
             terms,
             holds: Vec::new(),
             open: Vec::new(),

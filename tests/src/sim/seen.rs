@@ -159,7 +159,9 @@ impl fmt::Display for Line<'_> {
             Seen::Named(process, group, id) => write!(f, "{process} is {id} of {group}"),
             Seen::Asked(process) => write!(f, "{process} is asked to shut down"),
             Seen::ShutDown(process, true) => write!(f, "{process} has shut down"),
-            Seen::ShutDown(process, false) => write!(f, "{process} has shut down, and left work behind"),
+            Seen::ShutDown(process, false) => {
+                write!(f, "{process} has shut down, and left work behind")
+            }
             Seen::Ended(process) => write!(f, "{process} has ended"),
             Seen::Crashed(process) => write!(f, "{process} is killed"),
             Seen::Frozen(seat) => write!(f, "m{seat} is frozen"),

@@ -379,7 +379,10 @@ impl Scene {
             }
             Seen::Leaves(seat) => self.seats[*seat].wanted = false,
             Seen::Returns(seat) => self.seats[*seat].wanted = true,
-            Seen::Heals => self.enter(Phase::Healed),
+            Seen::Heals => {
+                self.healed = Some(now);
+                self.enter(Phase::Healed);
+            }
             Seen::Settles => self.enter(Phase::Settled),
             Seen::Closes => self.enter(Phase::Closing),
             Seen::Over => self.enter(Phase::Over),

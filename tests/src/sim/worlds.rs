@@ -211,13 +211,17 @@ impl Life {
     async fn cancelled(&mut self) {
         loop {
             let changed = self.mood.changed.notified();
-            if self.mood.is(&self.mood.cancels) {
-                break;
+            if !self.mood.is(&self.mood.cancels) {
+                changed.await;
+                continue;
             }
-            changed.await;
+            drop(changed);
+            let span = self.span(Duration::from_secs(3));
+            tokio::time::sleep(span).await;
+            if self.mood.is(&self.mood.cancels) {
+                return;
+            }
         }
-        let span = self.span(Duration::from_secs(3));
-        tokio::time::sleep(span).await;
     }
 
     /// Does nothing while the work is to be stuck.

@@ -189,7 +189,9 @@ pub(crate) fn swapped(previous: Option<Document>, next: Document, live: &[usize]
         next,
         ended: Vec::new(),
         members: Snapshot {
-            members: (0..3).map(|seat| member(seat, live.contains(&seat))).collect(),
+            members: (0..3)
+                .map(|seat| member(seat, live.contains(&seat)))
+                .collect(),
             ..Snapshot::default()
         },
     }))

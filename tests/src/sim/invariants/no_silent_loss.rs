@@ -9,9 +9,10 @@ use crate::sim::seen::{Outcome, Seen};
 /// A subscriber gets each message of an origin in order and once, or is told of the gap.
 ///
 /// U1 to U4, U8; B7, B8, B11. Every origin numbers its messages. At every message that a subscriber
-/// is given: the number is higher than the last one; and between the two, or since the
-/// subscription went live, the subscriber was told that messages are missing, or the origin was
-/// told that none of those was sent. In the end the tails, too: of each origin that still lives.
+/// is given: the number is higher than the last one; and between the two the subscriber was told
+/// that messages are missing, or the origin was told that none of those was sent. The first one
+/// that is heard of an origin which spoke before the subscription may be any (U4); of others it is
+/// the first. In the end the tails, too: of each origin that still lives.
 #[derive(Debug, Default)]
 pub struct NoSilentLoss {
     /// The last number that each origin has published.
@@ -49,6 +50,12 @@ impl Subscriber {
         })
     }
 
+    /// Whether nothing is known of what came before the next message: the origin spoke before the
+    /// subscription, and was not heard since.
+    fn is_baseline(&self, origin: Process) -> bool {
+        !self.heard.contains_key(&origin) && self.live_from.contains_key(&origin)
+    }
+
     fn told_of(&self, origin: Process, scene: &Scene) -> u64 {
         let name = scene.seats[origin.seat].names.get(&origin.life);
         name.and_then(|name| self.told_of.get(name)).copied().unwrap_or(0)
@@ -76,13 +83,16 @@ impl NoSilentLoss {
         that(number > heard.last || !known, || {
             format!("{at} receives {number} of {origin} after {}", heard.last)
         })?;
-        let lost = self.silently_lost(origin, heard.last + 1, number);
+        let lost = match subscriber.is_baseline(origin) {
+            true => None,
+            false => self.silently_lost(origin, heard.last + 1, number),
+        };
         that(lost.is_none() || subscriber.knows(origin, scene), || {
             let lost = lost.unwrap_or(0);
             format!("{at} receives {number} of {origin}, lacks {lost}, and was told of no gap")
         })?;
         let now = Heard {
-            last: number.max(heard.last),
+            last: number,
             told: subscriber.told,
             told_of: subscriber.told_of(origin, scene),
         };
@@ -97,6 +107,9 @@ impl NoSilentLoss {
         for (at, subscriber) in self.subscribers.iter().filter(|(at, _)| scene.is_alive(**at)) {
             for (origin, last) in self.published.iter().filter(|(it, _)| scene.is_alive(**it)) {
                 let heard = subscriber.heard(*origin).last;
+                if subscriber.is_baseline(*origin) {
+                    continue;
+                }
                 let lost = self.silently_lost(*origin, heard + 1, *last + 1);
                 that(lost.is_none() || subscriber.knows(*origin, scene), || {
                     format!("{at} has {heard} of {origin}, who published {last}, and was told of no gap")

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use coordinator_node::core::Group;
 use coordinator_node::{
     AcquireError, DenseShard, ElectionConfig, OwnedShard, RunError, ShardConfig, WorkResult,
 };
-use coordinator_node::core::Group;
 use rand::RngExt;
 use tokio::time::timeout;
 
@@ -89,7 +89,11 @@ impl Shards {
         terms.keyspaces = groups;
         Self {
             latency: draw.latency(),
-            groups: ["g", "h"].into_iter().take(groups).map(Group::from).collect(),
+            groups: ["g", "h"]
+                .into_iter()
+                .take(groups)
+                .map(Group::from)
+                .collect(),
             terms,
             members,
             reserves,
@@ -166,6 +170,8 @@ impl World for Shards {
         }
         if self.terms.grace > Duration::ZERO {
             faults.push((Class::RollingRestart, 6));
+            // Shards are kept for a name.
+            faults.retain(|(class, _)| *class != Class::RestartNewId);
         }
         faults
     }
@@ -243,7 +249,11 @@ fn balanced(
 async fn serve(mut life: Life, world: Shards) {
     loop {
         let (part, its) = (std::sync::Mutex::new(life.fork()), world.clone());
-        let fork = move || part.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fork();
+        let fork = move || {
+            part.lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .fork()
+        };
         let (config, node) = (world.config(), life.node.clone());
         let served = async move {
             if its.dense {
