@@ -7,13 +7,9 @@ use std::time::Duration;
 use coordinator_core::{MemberId, Moment};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-<<<<<<< HEAD
-use tokio::sync::watch;
-use tokio::time::Instant;
-=======
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
->>>>>>> sim
+use tokio::time::Instant;
 
 use crate::faults::{Delay, Failure, Faults, Plan, chance};
 use crate::gate::Process;
