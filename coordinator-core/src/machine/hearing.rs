@@ -72,6 +72,31 @@ pub struct HearingConfig {
     pub ttl: Duration,
 }
 
+impl HearingConfig {
+    /// What a beat with this profile takes on the wire at most, in bytes.
+    pub fn weigh(&self, profile: &Profile) -> usize {
+        let beat = Beat {
+            ttl: self.ttl,
+            asks: true,
+            fixed: self.fixed,
+            profile: profile.clone(),
+        };
+        let sign = self.sign(u64::MAX, Duration::MAX, Word::Beat(beat));
+        sign.to_bytes().len()
+    }
+
+    fn sign(&self, beat: u64, age: Duration, word: Word) -> Sign {
+        Sign {
+            group: self.group.clone(),
+            id: self.id.clone(),
+            instance: self.instance,
+            beat,
+            age,
+            word,
+        }
+    }
+}
+
 /// What the hearing is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HearingEvent {
@@ -244,15 +269,6 @@ impl Hearing {
         self.isolated
     }
 
-    /// What a beat with this profile would take on the wire, in bytes, at most.
-    pub fn weigh(&self, profile: &Profile) -> usize {
-        let mut sign = self.sign(self.started, Word::Goodbye);
-        sign.beat = u64::MAX;
-        sign.age = Duration::MAX;
-        sign.word = Word::Beat(self.word(profile.clone()));
-        sign.to_bytes().len()
-    }
-
     /// The invariants, as sentences that are violated; for tests, after each step.
     pub fn check(&self, now: Moment) -> Result<(), &'static str> {
         if self.heard_at > now || self.sent_at.is_some_and(|at| at > now) {
@@ -404,7 +420,12 @@ impl Hearing {
 
     fn beat(&mut self, now: Moment, out: &mut Vec<HearingAction>) {
         self.beats += 1;
-        let word = Word::Beat(self.word(self.profile.clone()));
+        let word = Word::Beat(Beat {
+            ttl: self.me.ttl,
+            asks: self.asking,
+            fixed: self.me.fixed,
+            profile: self.profile.clone(),
+        });
         out.push(HearingAction::Publish(self.sign(now, word)));
         self.sent_at = Some(now);
         self.test_at = None;
@@ -418,24 +439,9 @@ impl Hearing {
         }
     }
 
-    fn word(&self, profile: Profile) -> Beat {
-        Beat {
-            ttl: self.me.ttl,
-            asks: self.asking,
-            fixed: self.me.fixed,
-            profile,
-        }
-    }
-
     fn sign(&self, now: Moment, word: Word) -> Sign {
-        Sign {
-            group: self.me.group.clone(),
-            id: self.me.id.clone(),
-            instance: self.me.instance,
-            beat: self.beats,
-            age: now.since(self.started),
-            word,
-        }
+        let age = now.since(self.started);
+        self.me.sign(self.beats, age, word)
     }
 
     /// So that two lost beats in a row cost nothing.

@@ -314,7 +314,7 @@ fn many_newcomers_get_one_answer() {
     assert_eq!(words, ["a beats"]);
 }
 
-/// G2's like: the newer start of a name replaces the older, in whichever order they are heard.
+/// The newer start of a name replaces the older, in whichever order they are heard.
 #[test]
 fn a_newer_start_replaces_an_older_one_of_its_name() {
     let mut hearing = listener();
@@ -394,7 +394,7 @@ fn there_is_room_for_so_many_members_and_no_more() {
     assert_eq!(hearing.check(at(101)), Ok(()));
 }
 
-/// E13's like: after its goodbye it says and hears nothing.
+/// After its goodbye it says and hears nothing.
 #[test]
 fn who_has_left_is_silent() {
     let mut hearing = listener();
@@ -417,7 +417,7 @@ fn a_beat_is_never_heavier_than_it_was_weighed() {
     let mut hearing = listener();
     let mut profile = Profile::new();
     profile.metadata.insert("k".into(), "v".repeat(500));
-    let weight = hearing.weigh(&profile);
+    let weight = hearing.me.weigh(&profile);
     let told = step(&mut hearing, 1_000, HearingEvent::Announce(profile));
     let given = published(&told).expect("it is told").to_bytes().len();
     assert!(

@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// V9: other builds read and write the same bytes.
+    /// Other builds read and write the same bytes.
     #[test]
     fn the_form_is_what_the_documentation_says() {
         let mut bytes = vec![1, 1, 0];
