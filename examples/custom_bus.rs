@@ -67,7 +67,7 @@ async fn sees(node: &Node, wanted: usize) {
     while members.current().len() != wanted {
         members.changed().await;
     }
-    println!("{} sees {wanted} members", node.id());
+    println!("members that {} sees: {wanted}", node.id());
 }
 
 const NEWS: Topic<String> = Topic::new("news");
