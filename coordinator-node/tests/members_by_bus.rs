@@ -346,6 +346,23 @@ async fn fifty_members_know_each_other_at_a_bounded_price() {
     assert!((1_450..=1_950).contains(&idle), "{idle} beats in ten ttl");
 }
 
+/// A node starts where the bus cannot be reached, says so, and finds the others when it can.
+#[tokio::test(start_paused = true)]
+async fn a_node_starts_without_its_bus_and_hears_the_others_when_that_is_there() {
+    let store = MemoryStore::new();
+    let a = node(&store, "a").await;
+    store.link("b").cut();
+    let b = node(&store, "b").await;
+    pass(30.0).await;
+    assert!(is_isolated(&b) && !is_isolated(&a));
+    assert_eq!(names(&b.members()), ["b"]);
+    store.link("b").heal();
+    within(7.0, sees(&mut b.members(), &["a", "b"])).await;
+    sees(&mut a.members(), &["a", "b"]).await;
+    pass(5.0).await;
+    assert!(!is_isolated(&b));
+}
+
 /// What a member announces reaches the others within a thirtieth of a ttl, and newcomers as well.
 #[tokio::test(start_paused = true)]
 async fn an_announcement_is_heard_by_all() {

@@ -314,9 +314,10 @@ impl Hearing {
     }
 
     fn disconnected(&mut self, out: &mut Vec<HearingAction>) {
-        if self.phase != Phase::Listening {
+        if self.phase == Phase::Left {
             return;
         }
+        // Also where it never was connected: who could not listen yet knows as little.
         self.phase = Phase::Deaf;
         self.test_at = None;
         self.suspect_myself(out);

@@ -133,6 +133,20 @@ fn it_beats_when_it_can_be_heard_and_every_third_of_the_ttl_from_then_on() {
     assert!(later.iter().all(|(_, word)| word == "a beats"));
 }
 
+/// G6: a bus that was not reached is told as much as one that was lost, and once.
+#[test]
+fn who_never_reached_the_bus_suspects_itself_until_it_is_heard() {
+    let mut hearing = stranger();
+    let refused = step(&mut hearing, 0, HearingEvent::Disconnected);
+    assert_eq!(refused, [HearingAction::Isolated]);
+    assert_eq!(step(&mut hearing, 1_000, HearingEvent::Disconnected), []);
+    let first = step(&mut hearing, 2_000, HearingEvent::Connected);
+    assert_eq!(words(&first), ["a beats, and asks"]);
+    let echo = published(&first).expect("it beats");
+    let heard = step(&mut hearing, 2_005, HearingEvent::Heard(echo));
+    assert_eq!(heard, [HearingAction::Rejoined]);
+}
+
 /// M1: who beats is there, who says goodbye is not, and a late word does not call it back.
 #[test]
 fn who_beats_is_there_and_who_says_goodbye_is_gone_at_once() {
