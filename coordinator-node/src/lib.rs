@@ -70,6 +70,7 @@ pub mod signal;
 mod tasks;
 pub mod telemetry;
 mod vote;
+mod watch;
 
 pub use builder::NodeBuilder;
 #[cfg(feature = "json")]

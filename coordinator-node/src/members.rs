@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coordinator_core::{
     Incarnation, Keyspace, KeyspaceReport, LostCause, MemoryId, Moment, Profile, Report, Snapshot,
 };
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) use handle::check_metadata;
 pub use handle::{BadMetadata, MemberSource, Members};
 
 use crate::context::Context;
 use crate::errors::StartError;
+use crate::watch;
 use driver::Driver;
 use ear::Ear;
 

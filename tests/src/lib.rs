@@ -1,4 +1,6 @@
-//! Tests across crates, and of the documents.
+//! Tests across crates, and of the documents; and the simulation.
+
+pub mod sim;
 
 /// The programs of the README.
 #[cfg(doctest)]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use coordinator_core::{Backoff, FencingToken, Holder, Key, LockBackend, MemberId};
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::context::Context;
 use crate::shared::Shared;
 use crate::tasks::Handle;
+use crate::watch;
 
 /// How long an observer waits for a hint before it looks all the same.
 const SLOW_POLL: Duration = Duration::from_secs(5);

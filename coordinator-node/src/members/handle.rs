@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use coordinator_core::{MAX_METADATA_BYTES, Member};
-use tokio::sync::watch;
 
 use super::roster::Roster;
 use super::{Membership, Wish};
+use crate::watch;
 
 /// More metadata than a store, or the bus, takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
