@@ -63,6 +63,8 @@ pub enum Class {
     ClockJump,
     /// The store's wall clock jumps ahead, by what is allowed.
     WallForward,
+    /// A member's wall clock is off for a while, by what voters may differ.
+    MemberWall,
     /// The store's wall clock is set back.
     WallBack,
     /// Many join at once, and leave at once later.
@@ -85,7 +87,7 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Crash,
         Self::RestartSameId,
         Self::RestartNewId,
@@ -112,6 +114,7 @@ impl Class {
         Self::ClockRate,
         Self::ClockJump,
         Self::WallForward,
+        Self::MemberWall,
         Self::WallBack,
         Self::MassJoin,
         Self::MassLeave,
@@ -152,6 +155,7 @@ impl Class {
             Self::ClockRate => "clock rate",
             Self::ClockJump => "clock jump",
             Self::WallForward => "store's clock forward",
+            Self::MemberWall => "member's wall clock off",
             Self::WallBack => "store's clock back",
             Self::MassJoin => "mass join",
             Self::MassLeave => "mass leave",
