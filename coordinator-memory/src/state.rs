@@ -92,6 +92,7 @@ impl State {
         self.clock.forward(A_MOMENT);
         let former = std::mem::replace(&mut self.kept, kept);
         self.kept.members.succeed(&former.members, self.now());
+        self.kept.locks.inherit();
         self.turns.forget();
         self.memories += 1;
         self.memory = memory_id(self.memories);

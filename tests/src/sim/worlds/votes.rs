@@ -141,7 +141,16 @@ impl World for Votes {
     }
 
     fn settled(&self, scene: &Scene) -> Result<(), String> {
-        leases::leads(scene, "g/leader")
+        leases::leads(scene, "g/leader")?;
+        // A voter that abstains still is missing at the next renewal (V4).
+        let window = self.terms.window.unwrap_or_default() * 2;
+        for at in scene.present() {
+            let up = scene.now - scene.seats[at].running_since;
+            if up < window {
+                return Err(format!("m{at} abstains"));
+            }
+        }
+        Ok(())
     }
 }
 
