@@ -130,8 +130,10 @@ impl Terms {
     /// What a forward step of the store's wall clock, and the delay of an awake process, may be
     /// together (A-STEP, A-SCHED).
     pub fn slack(&self) -> Duration {
-        let margin = Trust::new(self.ttl).map_or(Duration::ZERO, |trust| trust.margin());
-        margin.saturating_sub(self.ttl * 2 / RATE)
+        // Of the shortest lease there is.
+        let ttl = self.window.map_or(self.ttl, |window| window.min(self.ttl));
+        let margin = Trust::new(ttl).map_or(Duration::ZERO, |trust| trust.margin());
+        margin.saturating_sub(ttl * 2 / RATE)
     }
 
     /// From the end of all faults until every process runs and is a member again.
