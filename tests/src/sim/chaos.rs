@@ -383,7 +383,7 @@ impl Chaos {
                     && hold.lost.is_some()
                     && later
                         .iter()
-                        .any(|it| it.what == hold.what && it.token > hold.token)
+                        .any(|it| it.what == hold.what && it.token > hold.token && it.claimed)
             };
             let former: Vec<usize> = (0..scene.holds.len())
                 .rev()

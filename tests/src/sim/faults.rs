@@ -245,6 +245,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Faults follow each other by so long, or a ttl if that is less, give or take.
+const PACE: Duration = Duration::from_secs(7);
+
 /// Draws the schedule of one seed: `classes` with their weights, from a moment after the beginning
 /// until `span` is over.
 pub fn schedule(
@@ -257,7 +260,8 @@ pub fn schedule(
     let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_fa17);
     let mut faults = Vec::new();
     // Some runs are calm and some are wild.
-    let mean = terms.ttl.mul_f64(random.random_range(0.3..2.5));
+    let pace = terms.ttl.min(PACE);
+    let mean = pace.mul_f64(random.random_range(0.3..2.5));
     let mut at = terms.ttl.mul_f64(random.random_range(0.05..1.0));
     let mut calm = Calm::default();
     while at < span {

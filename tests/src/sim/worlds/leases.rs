@@ -209,7 +209,9 @@ async fn lock(mut life: Life, world: &Leases) {
             () = &mut draining => return,
             () = sleep(pause) => {}
         }
-        let lock = life.node.lock(LockConfig::new("lock"));
+        let mut config = LockConfig::new("lock");
+        config.stall_limit = world.terms.stall;
+        let lock = life.node.lock(config);
         let patience = life.span(world.terms.ttl * 2);
         match life.random.random_range(0..3) {
             0 => {
