@@ -1,5 +1,7 @@
 //! Tests across crates, and of the documents.
 
+pub mod models;
+
 /// The programs of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
