@@ -33,6 +33,11 @@ mod routing;
 mod strategy;
 mod time;
 pub mod trust;
+#[allow(
+    dead_code,
+    reason = "the machines that speak over a bus alone come next"
+)]
+mod wire;
 
 pub use assignment::{AssignmentStore, Lead, MAX_DOCUMENT_BYTES, StoredDocument, Swap, Swapped};
 pub use async_trait::async_trait;
@@ -71,3 +76,4 @@ pub use numbers::{
 pub use routing::{Routing, TEST_VECTORS, TestVector};
 pub use strategy::{Candidate, Question, Rendezvous, Sticky, Strategy};
 pub use time::{Clock, Moment};
+pub use wire::WireError;

@@ -5,3 +5,4 @@ pub mod lease;
 pub mod membership;
 pub mod planner;
 pub mod stream;
+pub mod vote;

@@ -59,7 +59,18 @@ impl fmt::Debug for Moment {
 /// 1. Readings never go back.
 /// 2. The clock counts the time in which the machine was suspended, where the platform tells it.
 /// 3. It runs within 0.1 % of real time (A-RATE); it may jump forward, never back.
+/// 4. The steady clock keeps clauses 1 and 3, and never jumps: of it, no more passes than of real
+///    time, but for its rate.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment.
+    /// The present moment. What is *trusted* is judged by it: a jump ends trust early, which is
+    /// safe.
     fn now(&self) -> Moment;
+
+    /// The present moment by a clock that never runs ahead. What was *promised* to others is judged
+    /// by it: a jump would end a promise that others still trust on. Its origin is its own.
+    fn steady(&self) -> Moment;
+
+    /// What the machine's wall clock shows, in milliseconds since 1970. It may be set either way:
+    /// it numbers things (K1, V5), and no lease is judged by it.
+    fn wall_millis(&self) -> u64;
 }

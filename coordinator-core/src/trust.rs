@@ -48,7 +48,7 @@ pub enum BadTtl {
 }
 
 /// How long a lease is asked for, and how much of that its holder does not trust.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Trust {
     ttl: Duration,
     margin: Duration,

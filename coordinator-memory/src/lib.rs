@@ -68,7 +68,7 @@
 //! | requests, replies or messages are lost now and then | [`Link::lose_requests`], [`Link::request_loss`], [`Link::bus_loss`] |
 //! | a process freezes (garbage collection, `SIGSTOP`, a closed lid) | [`Link::pause`], [`Link::resume`] |
 //! | a process is killed | [`Link::crash`] |
-//! | a machine's clock runs fast, slow, or jumps | [`Link::clock_rate`], [`Link::clock_jump`] |
+//! | a machine's clock runs fast, slow, or jumps | [`Link::clock_rate`], [`Link::clock_jump`], [`Link::wall_step`] |
 //! | the bus is parted between members | [`MemoryStore::partition`] |
 //! | the store is down, or restarts | [`MemoryStore::stop`], [`MemoryStore::start`], [`MemoryStore::restart`] |
 //! | the store comes back empty | [`MemoryStore::forget_everything`] |

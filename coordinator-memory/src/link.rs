@@ -8,6 +8,7 @@ use coordinator_core::{MemberId, Moment};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::faults::{Delay, Failure, Faults, Plan, chance};
 use crate::gate::Process;
@@ -49,13 +50,13 @@ struct Processes {
 }
 
 impl LinkState {
-    pub(crate) fn new(name: MemberId, seed: u64) -> Self {
+    pub(crate) fn new(name: MemberId, seed: u64, epoch: Instant) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         // Each machine has been up for another time.
         let up = Duration::from_micros(random.random_range(0..1_000_000_000_000));
         Self {
             name,
-            clock: Arc::new(MemberClock::new(Moment::since_origin(up))),
+            clock: Arc::new(MemberClock::new(Moment::since_origin(up), epoch)),
             faults: Shared::new(Faults::none()),
             random: Shared::new(random),
             processes: Shared::new(Processes {
@@ -300,6 +301,12 @@ impl Link {
     /// Lets the member's clock jump ahead, as after a suspension.
     pub fn clock_jump(&self, span: Duration) {
         self.inner.clock.jump(span);
+    }
+
+    /// Sets the member's wall clock so many milliseconds ahead, or back if negative. Its own clock,
+    /// by which it trusts leases, does not move: see [`Link::clock_jump`] for that.
+    pub fn wall_step(&self, millis: i64) {
+        self.inner.clock.step_wall(millis);
     }
 
     /// The name of the member.

@@ -63,10 +63,11 @@ impl Hub {
 
     fn link(&self, name: MemberId) -> Arc<LinkState> {
         let seed = mix(self.settings.seed, name.as_str(), 0);
+        let epoch = self.state.lock().clock.origin();
         let mut links = self.links.lock();
         links
             .entry(name.clone())
-            .or_insert_with(|| Arc::new(LinkState::new(name, seed)))
+            .or_insert_with(|| Arc::new(LinkState::new(name, seed, epoch)))
             .clone()
     }
 

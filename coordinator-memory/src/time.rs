@@ -33,6 +33,11 @@ impl WallClock {
         }
     }
 
+    /// When true time began.
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
+    }
+
     /// How long the store has existed, in true time.
     pub(crate) fn elapsed(&self) -> Duration {
         self.origin.elapsed()
@@ -64,6 +69,12 @@ struct Reading {
     shown: Moment,
     at: Instant,
     rate: f64,
+    /// How far it has jumped ahead, in all.
+    jumped: Duration,
+    /// When all wall clocks showed [`EPOCH`].
+    epoch: Instant,
+    /// By how many milliseconds the wall clock is off.
+    wall_off: i128,
 }
 
 impl Reading {
@@ -80,12 +91,15 @@ impl Reading {
 
 impl MemberClock {
     /// A clock that shows so much now: moments of two machines are never compared, so each begins
-    /// where it likes.
-    pub(crate) fn new(shown: Moment) -> Self {
+    /// where it likes. Their wall clocks agree until they are set: all showed [`EPOCH`] at `epoch`.
+    pub(crate) fn new(shown: Moment, epoch: Instant) -> Self {
         Self(Shared::new(Reading {
             shown,
             at: Instant::now(),
             rate: 1.0,
+            jumped: Duration::ZERO,
+            epoch,
+            wall_off: 0,
         }))
     }
 
@@ -96,19 +110,41 @@ impl MemberClock {
             shown: reading.now(),
             at: Instant::now(),
             rate: if rate.is_finite() { rate.max(0.0) } else { 1.0 },
+            ..*reading
         };
+    }
+
+    /// Sets the wall clock so many milliseconds ahead, or back.
+    pub(crate) fn step_wall(&self, millis: i64) {
+        let mut reading = self.0.lock();
+        reading.wall_off = reading.wall_off.saturating_add(i128::from(millis));
     }
 
     /// Jumps ahead.
     pub(crate) fn jump(&self, span: Duration) {
         let mut reading = self.0.lock();
         reading.shown = reading.shown + span;
+        reading.jumped = reading.jumped.saturating_add(span);
     }
 }
 
 impl Clock for MemberClock {
     fn now(&self) -> Moment {
         self.0.lock().now()
+    }
+
+    fn steady(&self) -> Moment {
+        let reading = self.0.lock();
+        reading.now() - reading.jumped
+    }
+
+    fn wall_millis(&self) -> u64 {
+        let reading = self.0.lock();
+        // However a test sets it, it runs with true time: steps are what its users must bear.
+        let shown = (EPOCH + reading.epoch.elapsed()).as_duration();
+        let shown = i128::try_from(shown.as_millis()).unwrap_or(i128::MAX);
+        let millis = shown.saturating_add(reading.wall_off).max(0);
+        u64::try_from(millis).unwrap_or(u64::MAX)
     }
 }
 
@@ -119,16 +155,31 @@ mod tests {
     /// A-RATE and T5 as inputs of a test.
     #[tokio::test(start_paused = true)]
     async fn a_members_clock_runs_fast_or_slow_and_jumps_ahead_but_never_back() {
-        let clock = MemberClock::new(Moment::ZERO);
+        let clock = MemberClock::new(Moment::ZERO, Instant::now());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(clock.now().as_duration(), Duration::from_secs(10));
         clock.set_rate(0.5);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(clock.now().as_duration(), Duration::from_secs(15));
+        let steady = clock.steady();
         clock.jump(Duration::from_mins(1));
+        assert_eq!(clock.steady(), steady, "promises do not end by a jump");
         clock.set_rate(-3.0);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(clock.now().as_duration(), Duration::from_secs(75));
+    }
+
+    /// M4, V5: the wall clock is off, and nothing else.
+    #[tokio::test(start_paused = true)]
+    async fn a_members_wall_clock_can_be_set_either_way_and_no_moment_moves() {
+        let clock = MemberClock::new(Moment::ZERO, Instant::now());
+        let right = clock.wall_millis();
+        assert_eq!(right, millis(EPOCH));
+        clock.step_wall(3_600_000);
+        assert_eq!(clock.wall_millis(), right + 3_600_000);
+        clock.step_wall(-7_200_000);
+        assert_eq!(clock.wall_millis(), right - 3_600_000);
+        assert_eq!(clock.now(), Moment::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

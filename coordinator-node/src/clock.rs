@@ -54,6 +54,19 @@ impl Clock for SystemClock {
         *seen = seen.next(self.origin.elapsed(), SystemTime::now());
         Moment::since_origin(seen.base + seen.lead)
     }
+
+    /// The base alone. Where it stops in a suspension, promises last longer, which is safe.
+    fn steady(&self) -> Moment {
+        Moment::since_origin(self.origin.elapsed())
+    }
+
+    fn wall_millis(&self) -> u64 {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // An error means that the clock shows a time before 1970.
+        wall.map_or(0, |span| {
+            u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
 }
 
 impl Seen {

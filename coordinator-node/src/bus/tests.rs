@@ -209,6 +209,14 @@ impl Clock for VirtualClock {
     fn now(&self) -> Moment {
         Moment::ZERO + self.0.elapsed()
     }
+
+    fn steady(&self) -> Moment {
+        self.now()
+    }
+
+    fn wall_millis(&self) -> u64 {
+        0
+    }
 }
 
 /// A node's bus, without the rest of the node.
