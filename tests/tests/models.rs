@@ -60,8 +60,6 @@ fn a_lease_that_the_store_counts_shorter_is_found() {
 #[test]
 fn trust_that_is_counted_from_the_answer_is_found() {
     finds(Defect::TrustFromReply, Faults::NONE.delays(1), "T1", 8);
-    let faults = Faults::NONE.delays(1).sleeps(1);
-    finds(Defect::TrustFromReply, faults, "ONE-LEADER", 20);
 }
 
 /// I2.
