@@ -10,5 +10,6 @@ mod clock;
 mod explore;
 pub mod lease;
 mod outline;
+pub mod vote;
 
 pub use explore::{Counterexample, Explored, Model, explore};

@@ -1,32 +1,42 @@
 //! The models in a small scope: every state they can reach, and every planted defect found.
 
-use coordinator_tests::models::explore;
 use coordinator_tests::models::lease::{Defect, Election, Faults};
+use coordinator_tests::models::{Model, explore, vote};
 
 /// More states than any of these has.
 const MOST: usize = 2_000_000;
 
-fn shows(model: Election) {
-    if let Err(counterexample) = explore(&model, MOST) {
-        panic!("{:?}: {counterexample}", model.faults);
+fn shows(model: &impl Model) {
+    if let Err(counterexample) = explore(model, MOST) {
+        panic!("{counterexample}");
     }
 }
 
 /// The counterexample of a model with a defect names this property, and is this short.
-fn finds(defect: Defect, faults: Faults, property: &str, most: usize) {
-    let model = Election {
-        members: 3,
-        faults,
-        defect: Some(defect),
-        backed: property == "T1",
-    };
-    let Err(counterexample) = explore(&model, MOST) else {
-        panic!("{defect:?} goes unnoticed");
+fn finds(model: &impl Model, property: &str, most: usize) {
+    let Err(counterexample) = explore(model, MOST) else {
+        panic!("the defect goes unnoticed");
     };
     assert!(
         counterexample.property.starts_with(property) && counterexample.trace.len() <= most,
-        "{defect:?} shows otherwise: {counterexample}"
+        "it shows otherwise: {counterexample}"
     );
+}
+
+fn by_lease(defect: Defect, faults: Faults) -> Election {
+    Election {
+        members: 3,
+        faults,
+        defect: Some(defect),
+        backed: false,
+    }
+}
+
+fn by_vote(defect: vote::Defect, faults: vote::Faults) -> vote::Election {
+    vote::Election {
+        faults,
+        defect: Some(defect),
+    }
 }
 
 /// T1, T2, T6, I2, I6, K1, K4, W1.
@@ -39,7 +49,7 @@ fn an_election_by_lease_never_has_two_leaders_and_always_gets_one() {
         Faults::NONE.sleeps(1).losses(1),
         Faults::NONE.resigns(1).delays(1),
     ] {
-        shows(Election {
+        shows(&Election {
             members: 3,
             faults,
             defect: None,
@@ -51,24 +61,35 @@ fn an_election_by_lease_never_has_two_leaders_and_always_gets_one() {
 /// T1.
 #[test]
 fn a_lease_that_the_store_counts_shorter_is_found() {
-    finds(Defect::ShortLease, Faults::NONE, "T1", 8);
+    finds(
+        &by_lease(Defect::ShortLease, Faults::NONE).backed(),
+        "T1",
+        8,
+    );
     let faults = Faults::NONE.losses(1).crashes(1);
-    finds(Defect::ShortLease, faults, "ONE-LEADER", 20);
+    finds(&by_lease(Defect::ShortLease, faults), "ONE-LEADER", 20);
 }
 
 /// T1.
 #[test]
 fn trust_that_is_counted_from_the_answer_is_found() {
-    finds(Defect::TrustFromReply, Faults::NONE.delays(1), "T1", 8);
+    finds(
+        &by_lease(Defect::TrustFromReply, Faults::NONE.delays(1)).backed(),
+        "T1",
+        8,
+    );
 }
 
 /// I2.
 #[test]
 fn a_store_that_grants_at_once_after_a_loss_of_memory_is_found() {
-    finds(Defect::NoQuarantine, Faults::NONE.forgets(1), "T1", 8);
     finds(
-        Defect::NoQuarantine,
-        Faults::NONE.forgets(1),
+        &by_lease(Defect::NoQuarantine, Faults::NONE.forgets(1)).backed(),
+        "T1",
+        8,
+    );
+    finds(
+        &by_lease(Defect::NoQuarantine, Faults::NONE.forgets(1)),
         "ONE-LEADER",
         16,
     );
@@ -78,12 +99,77 @@ fn a_store_that_grants_at_once_after_a_loss_of_memory_is_found() {
 #[test]
 fn tokens_that_start_anew_are_found() {
     let faults = Faults::NONE.forgets(1).crashes(1);
-    finds(Defect::TokensFromMemory, faults, "TOKENS-RISE", 20);
+    finds(
+        &by_lease(Defect::TokensFromMemory, faults),
+        "TOKENS-RISE",
+        20,
+    );
 }
 
 /// T6.
 #[test]
 fn a_lease_that_never_ends_by_itself_is_found() {
     let faults = Faults::NONE.crashes(1);
-    finds(Defect::NeverExpires, faults, "it can go on for ever", 30);
+    finds(
+        &by_lease(Defect::NeverExpires, faults),
+        "it can go on for ever",
+        30,
+    );
+}
+
+/// V1 to V8.
+#[test]
+fn an_election_by_vote_never_has_two_leaders_and_always_gets_one() {
+    let none = vote::Faults::NONE;
+    for faults in [
+        none.crashes(1).losses(1),
+        none.sleeps(1),
+        none.delays(1),
+        none.copies(1),
+        none.jumps(1).losses(1),
+        none.resigns(1),
+    ] {
+        let defect = None;
+        shows(&vote::Election { faults, defect });
+    }
+}
+
+/// V4.
+#[test]
+fn a_voter_that_takes_part_at_once_after_its_start_is_found() {
+    let faults = vote::Faults::NONE.crashes(1).cuts(1).losses(1);
+    let model = by_vote(vote::Defect::NoAbstention, faults);
+    finds(&model, "ONE-LEADER", 40);
+}
+
+/// V1, V9.
+#[test]
+fn a_voter_whose_promises_are_shorter_is_found() {
+    let faults = vote::Faults::NONE.losses(1).cuts(1);
+    let model = by_vote(vote::Defect::ShortPromise, faults);
+    finds(&model, "ONE-LEADER", 40);
+}
+
+/// V1.
+#[test]
+fn promises_judged_by_a_clock_that_jumps_are_found() {
+    let faults = vote::Faults::NONE.jumps(1).cuts(1);
+    let model = by_vote(vote::Defect::PromiseByJumpyClock, faults);
+    finds(&model, "ONE-LEADER", 40);
+}
+
+/// V5.
+#[test]
+fn terms_that_count_from_one_are_found() {
+    let faults = vote::Faults::NONE.crashes(2);
+    let model = by_vote(vote::Defect::TermsFromOne, faults);
+    finds(&model, "TOKENS-RISE", 60);
+}
+
+/// V1.
+#[test]
+fn a_quorum_that_never_comes_back_is_found() {
+    let faults = vote::Faults::NONE.crashes(2);
+    let model = by_vote(vote::Defect::NoReturn, faults);
+    finds(&model, "it can go on for ever", 60);
 }

@@ -36,6 +36,11 @@ pub trait Model {
 
     /// How many units of time an action lets pass.
     fn passes(&self, action: &Self::Action) -> u16;
+
+    /// An action, as a line of a trace.
+    fn tell(&self, _state: &Self::State, action: &Self::Action) -> String {
+        format!("{action:?}")
+    }
 }
 
 /// How much was seen.
@@ -202,7 +207,7 @@ impl Graph {
             let Some(action) = actions.get(usize::from(number)) else {
                 break;
             };
-            trace.push(format!("{action:?}"));
+            trace.push(model.tell(&state, action));
             if model.act(&mut state, action).is_err() {
                 break;
             }

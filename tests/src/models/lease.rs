@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::clock::{UNIT, moment, span};
 use super::explore::Model;
-use super::outline::{Look, Outline};
+use super::outline::{Look, Outline, Scale};
 use node::{Call, Elected, Node, Place, Process, RELATIVE};
 use store::{NEVER, Store};
 
@@ -233,6 +233,12 @@ impl Model for Election {
 }
 
 impl Election {
+    /// The same, with trust held against the store's own view.
+    pub const fn backed(mut self) -> Self {
+        self.backed = true;
+        self
+    }
+
     fn happen(
         &self,
         state: &mut State,
@@ -454,20 +460,21 @@ impl State {
             Some((attempt, held.token, ends.map(|ends| ends - self.now)))
         });
         let released = self.store.released.and_then(mine).map(back);
-        let asked = node.process.as_ref().map_or(0, |process| process.asked);
+        let newest = node.process.as_ref().map_or(0, |process| process.asked);
+        let asked = Scale::Behind(newest);
         let last = self.store.last.get();
         let look = Look {
             now: moment(self.now),
             grain: UNIT,
             past: u128::from(2 * TTL),
-            bases: &[last, asked, asked, asked],
+            scales: &[Scale::Behind(last), asked, asked, asked],
         };
         let mut write = |value: &dyn Debug| Outline::of(&value, RELATIVE).write(look, out);
         write(&(held, released));
         for call in &node.calls {
             // Nobody can tell apart the requests of attempts that are over.
             let current = call.attempt == node.attempt && node.process.is_some();
-            let request = current.then(|| asked - call.request);
+            let request = current.then(|| newest - call.request);
             let age = self.now - call.since;
             let told = (back(call.attempt), request, age, call.deadline);
             write(&(told, call.ask, &call.place));

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 enum Mark {
     /// A moment, in nanoseconds since the origin.
     Moment(u128),
-    /// A number that counts back from the base of this place.
+    /// A number of this class.
     Number(usize, u64),
 }
 
@@ -38,13 +38,40 @@ pub(super) struct Look<'a> {
     pub(super) grain: Duration,
     /// Further back than so many grains, all is equally long ago.
     pub(super) past: u128,
-    /// What the numbers count back from, in the order of what stands before them.
-    pub(super) bases: &'a [u64],
+    /// What the numbers of each class mean here, in the order of what stands before them.
+    pub(super) scales: &'a [Scale<'a>],
+}
+
+/// What of a number decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Scale<'a> {
+    /// How far it is behind this one.
+    Behind(u64),
+    /// Which of these it is, counted from the highest; those from `open` on, by how much above it.
+    /// For numbers that are compared with each other, while new ones are no lower than `open`.
+    Rank { all: &'a [u64], open: u64 },
+}
+
+impl Scale<'_> {
+    pub(super) fn write(self, number: u64, out: &mut Vec<u8>) {
+        match self {
+            Self::Behind(base) => out.extend(base.wrapping_sub(number).to_le_bytes()),
+            Self::Rank { open, .. } if number >= open => {
+                out.push(b'>');
+                out.extend((number - open).to_le_bytes());
+            }
+            Self::Rank { all, .. } => {
+                let rank = all.len() - all.partition_point(|it| *it < number);
+                out.push(b'#');
+                out.extend(rank.to_le_bytes());
+            }
+        }
+    }
 }
 
 impl Outline {
-    /// The outline of `value`. A number behind one of `before` means nothing but its distance from a
-    /// base.
+    /// The outline of `value`. What stands in `before` tells the classes of numbers by what they
+    /// follow.
     pub(super) fn of(value: &impl Debug, before: &[&str]) -> Self {
         let mut text = String::with_capacity(1024);
         if write!(text, "{value:?}").is_err() {
@@ -88,12 +115,20 @@ impl Outline {
         for mark in &self.marks {
             match *mark {
                 Mark::Moment(nanos) => look.moment(nanos, out),
-                Mark::Number(base, number) => {
-                    let base = look.bases.get(base).copied().unwrap_or_default();
-                    out.extend(base.wrapping_sub(number).to_le_bytes());
+                Mark::Number(class, number) => {
+                    let scale = look.scales.get(class).copied();
+                    scale.unwrap_or(Scale::Behind(0)).write(number, out);
                 }
             }
         }
+    }
+
+    /// The numbers of one class.
+    pub(super) fn numbers(&self, class: usize) -> impl Iterator<Item = u64> {
+        self.marks.iter().filter_map(move |mark| match *mark {
+            Mark::Number(it, number) if it == class => Some(number),
+            Mark::Number(..) | Mark::Moment(_) => None,
+        })
     }
 }
 
@@ -200,7 +235,7 @@ mod tests {
             now: Moment::since_origin(Duration::from_secs(seconds)),
             grain: Duration::from_secs(2),
             past: 3,
-            bases: &[seconds],
+            scales: &[Scale::Behind(seconds)],
         };
         Outline::of(value, &["request: "]).write(look, &mut out);
         out
@@ -234,6 +269,19 @@ mod tests {
         let long_ago = look(100, &machine(1_500, 98, 1));
         assert_eq!(long_ago, look(100, &machine(1, 98, 1)));
         assert_ne!(long_ago, look(100, &machine(98_000, 98, 1)));
+    }
+
+    #[test]
+    fn ranks_keep_the_order_of_what_is_over_and_the_distance_of_what_is_new() {
+        let rank = |number, all, open| {
+            let mut out = Vec::new();
+            Scale::Rank { all, open }.write(number, &mut out);
+            out
+        };
+        assert_eq!(rank(5, &[5, 7], 9), rank(1, &[1, 3], 4));
+        assert_ne!(rank(5, &[5, 7], 9), rank(3, &[1, 3], 4));
+        assert_eq!(rank(10, &[5, 10], 9), rank(5, &[5], 4));
+        assert_ne!(rank(10, &[5, 10], 9), rank(6, &[6], 4));
     }
 
     #[test]
