@@ -8,6 +8,7 @@
 
 mod clock;
 mod explore;
+pub mod handoff;
 pub mod lease;
 mod outline;
 pub mod vote;

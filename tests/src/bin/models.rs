@@ -1,6 +1,6 @@
 //! scratch
 #![allow(clippy::print_stdout, reason = "a command line speaks to its user")]
-use coordinator_tests::models::{explore, lease, vote};
+use coordinator_tests::models::{explore, handoff, lease, vote};
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -22,6 +22,23 @@ fn main() {
                     faults,
                     defect: None,
                     backed: true,
+                },
+                30_000_000,
+            )
+        } else if args[1] == "handoff" {
+            let faults = handoff::Faults {
+                crashes: d[0],
+                sleeps: d[1],
+                cuts: d[2],
+                losses: d[3],
+                delays: d[4],
+                coups: d[5],
+                forgets: d[6],
+            };
+            explore(
+                &handoff::Handoff {
+                    faults,
+                    defect: None,
                 },
                 30_000_000,
             )

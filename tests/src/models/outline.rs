@@ -5,12 +5,16 @@
 //! something only against now, numbers of requests only against the newest one, tokens only against
 //! the store's last. So these are written as differences.
 
+use std::cell::OnceCell;
 use std::fmt::{Debug, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
 use coordinator_core::Moment;
 use xxhash_rust::xxh3::xxh3_128;
+
+/// In grains. What is further ahead never comes.
+const NEVER: u128 = 1 << 20;
 
 /// What differs between states that are otherwise alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +142,7 @@ impl Look<'_> {
         let (now, grain) = (self.now.as_duration().as_nanos(), self.grain.as_nanos());
         if nanos > now {
             out.push(b'+');
-            out.extend((nanos - now).div_ceil(grain).to_le_bytes());
+            out.extend((nanos - now).div_ceil(grain).min(NEVER).to_le_bytes());
         } else {
             out.push(b'-');
             out.extend(((now - nanos) / grain).min(self.past).to_le_bytes());
@@ -156,7 +160,9 @@ pub(super) trait Fork: Debug {
 #[derive(Debug)]
 pub(super) struct Outlined<M> {
     machine: Rc<M>,
-    outline: Rc<Outline>,
+    /// Made when it is asked for first.
+    outline: Rc<OnceCell<Outline>>,
+    before: &'static [&'static str],
 }
 
 impl<M> Clone for Outlined<M> {
@@ -164,15 +170,18 @@ impl<M> Clone for Outlined<M> {
         Self {
             machine: self.machine.clone(),
             outline: self.outline.clone(),
+            before: self.before,
         }
     }
 }
 
 impl<M: Fork> Outlined<M> {
-    pub(super) fn new(machine: M, before: &[&str]) -> Self {
+    /// `before` as for [`Outline::of`].
+    pub(super) fn new(machine: M, before: &'static [&'static str]) -> Self {
         Self {
-            outline: Rc::new(Outline::of(&machine, before)),
             machine: Rc::new(machine),
+            outline: Rc::default(),
+            before,
         }
     }
 
@@ -181,14 +190,19 @@ impl<M: Fork> Outlined<M> {
     }
 
     pub(super) fn outline(&self) -> &Outline {
-        &self.outline
+        let outline = || Outline::of(&*self.machine, self.before);
+        self.outline.get_or_init(outline)
     }
 
     /// Changes this copy alone.
-    pub(super) fn change<T>(&mut self, before: &[&str], change: impl FnOnce(&mut M) -> T) -> T {
+    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut M) -> T) -> T {
+        self.outline = Rc::default();
+        if let Some(machine) = Rc::get_mut(&mut self.machine) {
+            return change(machine);
+        }
         let mut machine = self.machine.fork();
         let answer = change(&mut machine);
-        *self = Self::new(machine, before);
+        self.machine = Rc::new(machine);
         answer
     }
 }

@@ -210,7 +210,7 @@ impl Node {
             return Ok(());
         };
         let step = |lease: &mut Lease| lease.step(moment(now), event);
-        let actions = process.campaign.change(RELATIVE, step);
+        let actions = process.campaign.change(step);
         process.campaign.machine().check()?;
         for action in actions {
             self.perform(now, action, defect, elected)?;

@@ -146,7 +146,7 @@ impl Node {
         let mut vote = Outlined::new(vote, RELATIVE);
         let stand = Event::Stand { floor: None };
         // Nothing is due yet, so there is nothing to do about it.
-        let _ = vote.change(RELATIVE, |vote| vote.step(reading, stand));
+        let _ = vote.change(|vote| vote.step(reading, stand));
         self.process = Some(Process {
             vote,
             asleep: false,
@@ -206,7 +206,7 @@ impl Node {
         };
         let reading = reading(now, process.ahead, defect);
         let step = |vote: &mut Vote<Lot>| vote.step(reading, event);
-        let actions = process.vote.change(RELATIVE, step);
+        let actions = process.vote.change(step);
         process.vote.machine().check()?;
         for action in actions {
             self.perform(now, action, sent);
