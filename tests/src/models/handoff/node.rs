@@ -76,6 +76,15 @@ impl Ask {
     }
 }
 
+/// What a keeper has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Nothing yet.
+    Never,
+    /// The document of this epoch; or that there was none.
+    Seen(Option<Epoch>),
+}
+
 /// A process that runs.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
@@ -84,8 +93,8 @@ pub(super) struct Process {
     /// The present life, and when trust in it ends.
     pub(super) life: Option<(Incarnation, u32)>,
     pub(super) beat_at: u32,
-    /// The epoch that was read last under this life.
-    pub(super) read: Option<Option<Epoch>>,
+    /// What was read last under this life.
+    pub(super) read: Read,
     pub(super) runs: BTreeMap<(ShardId, Epoch), Run>,
     pub(super) asleep: bool,
     /// What the planner has asked, and was not answered yet.
@@ -106,6 +115,8 @@ pub(super) struct Node {
     pub(super) cut: bool,
     /// The answer to the next heartbeat gets lost.
     pub(super) deaf: bool,
+    /// It cannot read the document before time passes.
+    pub(super) blind: bool,
     /// For how long the store has not heard of it.
     pub(super) away: u32,
 }
@@ -126,14 +137,14 @@ impl Process {
         config.drain_timeout = span(DRAIN);
         let mut keeper = Keeper::new(name(at));
         let serve = KeeperEvent::Serve(Terms::new(span(DRAIN)));
-        // It is no member yet, so there is nothing to do about it.
-        let _ = keeper.step(moment(now), serve);
+        let actions = keeper.step(moment(now), serve);
+        debug_assert_eq!(actions, [], "it is no member yet");
         Self {
             keeper: Outlined::new(keeper, RELATIVE),
             planner: Outlined::new(Planner::new(config, Arc::new(Sticky::new())), RELATIVE),
             life: None,
             beat_at: now,
-            read: None,
+            read: Read::Never,
             runs: BTreeMap::new(),
             asleep: false,
             asks: Vec::new(),
@@ -163,7 +174,7 @@ impl Process {
                     self.runs.insert((shard, token), Run::Cancelled);
                 }
                 KeeperAction::Report(_) => self.beat_at = now,
-                KeeperAction::Read => self.read = None,
+                KeeperAction::Read => self.read = Read::Never,
                 KeeperAction::Verified(_) | KeeperAction::LeaveAndRejoin => {}
             }
         }
@@ -210,6 +221,7 @@ impl Node {
             process: None,
             cut: false,
             deaf: false,
+            blind: false,
             away: 0,
         }
     }
@@ -235,8 +247,9 @@ impl Node {
     /// Whether there is a document that it has not read.
     pub(super) fn has_news(&self, store: &Store) -> bool {
         let stored = store.bytes.as_ref().map(|stored| stored.epoch);
-        let is_news = |process: &Process| process.life.is_some() && process.read != Some(stored);
-        self.is_connected() && self.awake().is_some_and(is_news)
+        let is_news =
+            |process: &Process| process.life.is_some() && process.read != Read::Seen(stored);
+        self.is_connected() && !self.blind && self.awake().is_some_and(is_news)
     }
 
     /// Reads the document.
@@ -245,7 +258,7 @@ impl Node {
             return Ok(());
         };
         let document = store.document.clone().map(Box::new);
-        process.read = Some(document.as_ref().map(|document| document.epoch));
+        process.read = Read::Seen(document.as_ref().map(|document| document.epoch));
         let under = memory();
         process.keep(now, KeeperEvent::Read { document, under })
     }
@@ -300,7 +313,7 @@ impl Node {
                 return Ok(false);
             };
             process.life = Some((incarnation, until));
-            process.read = None;
+            process.read = Read::Never;
             let until = moment(until);
             process.keep(now, KeeperEvent::Joined { incarnation, until })?;
             let memory = memory();

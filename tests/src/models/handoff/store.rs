@@ -79,9 +79,7 @@ impl Store {
         self.bytes = None;
         self.planner = FencingToken::default();
         self.members.clear();
-        if self.defect != Some(Defect::NoQuarantine) {
-            self.silent_until = now + span(TTL);
-        }
+        self.silent_until = now + span(TTL);
     }
 
     /// Whether there is something that nobody can ask for any more.
@@ -139,18 +137,14 @@ impl Store {
 
     /// Whether the life goes on.
     pub(super) fn heartbeat(&mut self, now: Moment, life: &Life, report: &KeyspaceReport) -> bool {
-        let revives = self.defect == Some(Defect::Revival);
         let (live, expires) = (self.is_live(now, life), self.expiry(now));
         let newest = Epoch::new(self.epoch);
         let untied = self.defect == Some(Defect::UntiedAck);
         let Some(record) = self.members.get_mut(life) else {
             return false;
         };
-        if record.evicted || !(live || revives) {
+        if record.evicted || !live {
             return false;
-        }
-        if revives {
-            record.ended = None;
         }
         record.expires = expires;
         let seen = if untied { newest } else { report.seen };
@@ -252,10 +246,7 @@ impl Store {
         match self.defect {
             Some(Defect::NeverDue) => Moment::since_origin(Duration::MAX),
             Some(Defect::ShortLife) => now + span(TTL / 2),
-            Some(
-                Defect::UncheckedSwap | Defect::UntiedAck | Defect::Revival | Defect::NoQuarantine,
-            )
-            | None => now + span(TTL),
+            Some(Defect::UncheckedSwap | Defect::UntiedAck) | None => now + span(TTL),
         }
     }
 

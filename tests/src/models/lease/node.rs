@@ -213,7 +213,7 @@ impl Node {
         let actions = process.campaign.change(step);
         process.campaign.machine().check()?;
         for action in actions {
-            self.perform(now, action, defect, elected)?;
+            self.perform(now, &action, defect, elected)?;
         }
         Ok(())
     }
@@ -221,7 +221,7 @@ impl Node {
     fn perform(
         &mut self,
         now: u32,
-        action: Action,
+        action: &Action,
         defect: Option<Defect>,
         elected: &mut Elected,
     ) -> Result<(), String> {
@@ -232,7 +232,7 @@ impl Node {
             Some(Defect::TrustFromReply) => moment(now + TTL - MARGIN),
             _ => until,
         };
-        match action {
+        match *action {
             Action::Acquire {
                 request,
                 floor,
