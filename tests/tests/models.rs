@@ -1,5 +1,7 @@
 //! The models in a small scope: every state they can reach, and every planted defect found.
 
+#![allow(clippy::panic, reason = "a failed check is a failed test")]
+
 use coordinator_tests::models::lease::{Defect, Election, Faults};
 use coordinator_tests::models::{Model, explore, handoff, vote};
 

@@ -137,7 +137,6 @@ pub fn all() -> Vec<Scope> {
         Scope::handoff(handoff.crashes(1)),
         Scope::handoff(handoff.forgets(1).losses(1)),
         Scope::handoff(handoff.coups(1).delays(1)),
-        Scope::handoff(handoff.coups(1).losses(1)),
         Scope::vote(vote.crashes(1).losses(1).cuts(1)),
         Scope::vote(vote.crashes(1).sleeps(1)),
         Scope::vote(vote.crashes(1).delays(1)),
