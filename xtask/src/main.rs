@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod error;
 mod examples;
+mod models;
 mod process;
 mod report;
 mod servers;
@@ -45,6 +46,8 @@ usage: cargo xtask <command> [arguments]
                            cargo xtask sim --seed 103 --trace
                            cargo xtask sim --seed 103 --keep 3,17,21
                            cargo xtask sim --help
+  models [NAME]          visit every state of every model (or of those whose name contains NAME),
+                         optimised; one line for each, with a counterexample where there is one
   check-targets [--install] [TARGET..]
                          `cargo check` for macOS and Windows, where the standard library for that
                          target is installed; says which targets it had to skip, and why. With
@@ -78,6 +81,7 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
         "examples" => examples::run(&arguments),
         "bench" => bench::run(&arguments),
         "sim" => sim::run(&arguments),
+        "models" => models::run(&arguments),
         "check-targets" => targets::run(&arguments),
         "ci" => ci::run(&arguments),
         "help" | "-h" | "--help" => {
