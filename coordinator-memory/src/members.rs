@@ -128,6 +128,25 @@ impl Members {
         })
     }
 
+    /// The life that a name has now.
+    pub(crate) fn life_of(&self, group: &Group, id: &MemberId, now: Moment) -> Option<Incarnation> {
+        let incumbent = self.groups.get(group)?.incumbent(id, now)?;
+        Some(incumbent.0)
+    }
+
+    /// How long a life still lasts without a heartbeat.
+    pub(crate) fn ends_in(
+        &self,
+        group: &Group,
+        id: &MemberId,
+        incarnation: Incarnation,
+        now: Moment,
+    ) -> Option<Duration> {
+        let fleet = self.groups.get(group)?;
+        let record = fleet.records.get(&(id.clone(), incarnation))?;
+        Some(record.expires.since(now))
+    }
+
     /// Prolongs a life.
     pub(crate) fn heartbeat(
         &mut self,

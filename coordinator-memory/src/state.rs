@@ -92,6 +92,7 @@ impl State {
         self.clock.forward(A_MOMENT);
         let former = std::mem::replace(&mut self.kept, kept);
         self.kept.members.succeed(&former.members, self.now());
+        self.kept.locks.inherit();
         self.turns.forget();
         self.memories += 1;
         self.memory = memory_id(self.memories);
@@ -173,32 +174,20 @@ impl State {
     }
 
     pub(crate) fn join(&mut self, join: &Join) -> Result<Joined, Refusal> {
-        let known = self.kept.members.versions(&join.group);
         let terms = self.terms();
+        let before = self.kept.members.life_of(&join.group, &join.id, terms.now);
         let joined = self.kept.members.join(join, &self.memory, terms)?;
-        if let Joined::Member {
-            incarnation,
-            snapshot,
-            ..
-        } = &joined
-        {
-            let (group, id, incarnation) = (join.group.clone(), join.id.clone(), *incarnation);
-            if snapshot.versions == known {
-                // The same life, asked for again: it lives for another ttl.
-                let ttl = join.ttl;
-                self.tell(|| Event::Beat {
-                    group,
-                    id,
-                    incarnation,
-                    ttl,
-                });
-            } else {
-                self.record(Event::Joined {
-                    group,
-                    id,
-                    incarnation,
-                });
+        match &joined {
+            // Asked for twice it is one life, and so one event.
+            Joined::Member { incarnation, .. } if before == Some(*incarnation) => {
+                self.tell_beat(&join.group, &join.id, *incarnation);
             }
+            Joined::Member { incarnation, .. } => self.record(Event::Joined {
+                group: join.group.clone(),
+                id: join.id.clone(),
+                incarnation: *incarnation,
+            }),
+            Joined::Taken(_) => {}
         }
         Ok(joined)
     }
@@ -208,14 +197,20 @@ impl State {
         let members = &mut self.kept.members;
         let beat = members.heartbeat(heartbeat, &self.memory, terms)?;
         if let Beat::Alive { .. } = beat {
-            self.tell(|| Event::Beat {
-                group: heartbeat.group.clone(),
-                id: heartbeat.id.clone(),
-                incarnation: heartbeat.incarnation,
-                ttl: heartbeat.ttl,
-            });
+            self.tell_beat(&heartbeat.group, &heartbeat.id, heartbeat.incarnation);
         }
         Ok(beat)
+    }
+
+    fn tell_beat(&mut self, group: &Group, id: &MemberId, incarnation: Incarnation) {
+        let now = self.now();
+        let left = self.kept.members.ends_in(group, id, incarnation, now);
+        self.tell(|| Event::Beat {
+            group: group.clone(),
+            id: id.clone(),
+            incarnation,
+            ttl: left.unwrap_or_default(),
+        });
     }
 
     pub(crate) fn leave(&mut self, group: &Group, id: &MemberId, life: Incarnation) -> Leave {

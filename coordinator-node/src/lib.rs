@@ -92,7 +92,7 @@ pub use handle::Node;
 pub use health::{Health, Standing};
 pub use lease::LeaseView;
 pub use lock::{Lock, LockConfig, LockGuard};
-pub use members::{BadMetadata, Members};
+pub use members::{BadMetadata, MemberSource, Members};
 pub use shards::{
     DEFAULT_SHARDS, DenseShard, Handoff, OnError, OwnedShard, Router, ShardConfig, Shards,
 };

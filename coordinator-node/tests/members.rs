@@ -11,7 +11,7 @@ mod support;
 use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
-use coordinator_node::{Backend, Members, Node, StartError};
+use coordinator_node::{Backend, MemberSource, Members, Node, StartError};
 use support::{Watch, builder, node, pass, within};
 
 fn names(members: &Members) -> Vec<String> {
@@ -181,6 +181,34 @@ async fn announced_metadata_reaches_the_others_and_stays_through_a_new_life() {
     assert_eq!((error.given, error.most), (20_001, 16_384));
 }
 
+/// G3, I2: what a store has lost is announced again. Found by the simulation: a member whose word that it
+/// serves a keyspace was lost got no shard of it, for ever.
+#[tokio::test(start_paused = true)]
+async fn what_a_store_has_lost_in_a_fail_over_is_announced_again() {
+    let store = MemoryStore::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    let mut members = b.members();
+    sees(&mut members, &["a", "b"]).await;
+    let replica = store.replica();
+    let announced = |members: &Members| {
+        let current = members.current();
+        let found = current.iter().find(|member| member.id.as_str() == "a");
+        found.is_some_and(|member| member.profile.metadata.contains_key("port"))
+    };
+    a.members()
+        .announce([("port", "8080")])
+        .expect("not too much");
+    within(5.0, async {
+        while !announced(&members) {
+            assert!(members.changed().await);
+        }
+    })
+    .await;
+    store.fail_over(replica);
+    pass(30.0).await;
+    assert!(announced(&members), "{:?}", members.current());
+}
+
 /// G2.
 #[tokio::test(start_paused = true)]
 async fn a_static_name_that_lives_elsewhere_is_refused() {
@@ -245,12 +273,12 @@ async fn handles_go_on_after_shutdown_and_say_that_it_is_over() {
         .expect("nobody hears it");
 }
 
-/// A node on a bus alone has no members, and starts all the same.
+/// A node on locks alone has no members, and starts all the same.
 #[tokio::test(start_paused = true)]
 async fn a_node_without_members_starts_and_shuts_down() {
     let store = MemoryStore::new();
     let backend = Backend {
-        bus: store.connect("a").bus,
+        locks: store.connect("a").locks,
         clock: store.connect("a").clock,
         ..Backend::default()
     };
@@ -260,6 +288,7 @@ async fn a_node_without_members_starts_and_shuts_down() {
         .await
         .unwrap();
     assert_eq!(a.members().current(), []);
+    assert_eq!(a.members().source(), MemberSource::Nothing);
     let quiet = tokio::time::timeout(Duration::from_secs(60), async {
         let mut members = a.members();
         members.changed().await

@@ -2,6 +2,8 @@
 
 pub mod sim;
 
+pub mod models;
+
 /// The programs of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

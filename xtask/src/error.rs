@@ -34,6 +34,8 @@ pub(crate) enum Error {
     Unexpected(String),
     /// Several steps failed; the summary has named them.
     Steps(Vec<&'static str>),
+    /// A program ended with this exit code, and has said all there is to say.
+    Told(u8),
 }
 
 impl Error {
@@ -46,6 +48,7 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
+            Self::Told(code) => *code,
             Self::Io { .. }
             | Self::Failed { .. }
             | Self::TimedOut { .. }
@@ -77,6 +80,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Steps(names) => write!(f, "failed: {}", names.join(", ")),
+            Self::Told(code) => write!(f, "exit code {code}"),
         }
     }
 }
@@ -89,7 +93,8 @@ impl std::error::Error for Error {
             | Self::Failed { .. }
             | Self::TimedOut { .. }
             | Self::Unexpected(_)
-            | Self::Steps(_) => None,
+            | Self::Steps(_)
+            | Self::Told(_) => None,
         }
     }
 }

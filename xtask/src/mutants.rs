@@ -14,7 +14,7 @@ use std::env;
 use std::path::Path;
 use std::time::Instant;
 
-use self::hunt::{Verdict, hunt, on_all_cores};
+use self::hunt::{Verdict, healthy, hunt, on_all_cores};
 use self::list::Mutant;
 use crate::error::Error;
 use crate::report;
@@ -70,9 +70,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     }
     let program = tree::build(&tree)?;
     let seeds = wish.seeds.unwrap_or(SEEDS);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     println!("$ sim --seeds {seeds} --until-violation, with no mutant");
-    match hunt(&program, None, seeds, cores) {
+    match healthy(&program, seeds) {
         Verdict::Clean { .. } => {}
         verdict @ (Verdict::Caught { .. } | Verdict::Mute(_)) => {
             let error = format!("without any mutant, the simulation ends with {verdict:?}");
@@ -83,7 +82,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let verdicts = on_all_cores(hunted.len(), |at| {
         let (number, mutant) = hunted[at];
         let started = Instant::now();
-        let verdict = hunt(&program, Some(number), seeds, 1);
+        let verdict = hunt(&program, number, &mutant, seeds);
         let took = started.elapsed().as_secs_f64();
         let outcome = verdict.complaint(&mutant).map_or_else(
             || "caught".to_owned(),
@@ -188,6 +187,9 @@ mod tests {
             {
                 present = Some(id.to_owned());
                 rules.insert(id.to_owned(), false);
+            } else if line.starts_with("`Live`: ") {
+                // The one rule without a number.
+                present = Some("Live".to_owned());
             } else if line.is_empty() {
                 present = None;
             }

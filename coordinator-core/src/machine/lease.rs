@@ -120,6 +120,24 @@ impl Lease {
         }
     }
 
+    /// The same machine once more, which draws from another generator: for those who explore in
+    /// how many ways a campaign can go on.
+    pub fn fork(&self, random: StdRng) -> Self {
+        Self {
+            config: self.config.clone(),
+            phase: self.phase.clone(),
+            random,
+            requests: self.requests,
+            asked: self.asked,
+            meant: self.meant,
+            unknown: self.unknown,
+            withdrawn: self.withdrawn,
+            retries: self.retries.clone(),
+            hints: self.hints.clone(),
+            hinted_at: self.hinted_at,
+        }
+    }
+
     /// Takes in one event, and says what is to be done about it, in order.
     #[must_use]
     pub fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {

@@ -151,7 +151,7 @@ pub enum MembershipAction {
     Left,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Phase {
     Out(Outside),
     In(Inside),
@@ -160,7 +160,7 @@ enum Phase {
 }
 
 /// No member: about to ask, or asking.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Outside {
     ask_at: Moment,
     asking: Option<(u64, Moment)>,
@@ -172,7 +172,7 @@ struct Outside {
     resigning: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inside {
     incarnation: Incarnation,
     until: Moment,
@@ -187,7 +187,7 @@ struct Inside {
     unverified: Option<(MemoryId, Moment)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Leaving {
     incarnation: Incarnation,
     request: Option<u64>,
@@ -217,6 +217,19 @@ impl Membership {
             requests: 0,
             beats: 0,
             last: None,
+        }
+    }
+
+    /// The same machine once more, which draws from another generator: for those who explore in
+    /// how many ways a life can go on.
+    pub fn fork(&self, random: StdRng) -> Self {
+        Self {
+            trust: self.trust,
+            random,
+            phase: self.phase.clone(),
+            requests: self.requests,
+            beats: self.beats,
+            last: self.last,
         }
     }
 

@@ -249,7 +249,7 @@ pub enum ResignCause {
 const LEAST_REFRESH: Duration = Duration::from_millis(5);
 
 /// The planner of one keyspace, in one process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Planner {
     config: PlannerConfig,
     strategy: Arc<dyn Strategy>,

@@ -38,8 +38,9 @@ pub(super) struct Driver {
     began: Moment,
     /// When the store last answered at all; a start gives up a TTL later.
     answered: Moment,
-    /// The edition of the profile that the store has.
-    edition: u64,
+    /// The edition of the profile that the store has, and in which memory: a store that comes back
+    /// without its last writes may have an older one.
+    announced: Option<(MemoryId, u64)>,
     known: Versions,
     /// The memory under which the documents are to be read.
     reading: Option<MemoryId>,
@@ -77,7 +78,7 @@ impl Driver {
             started: Some(started),
             began: now,
             answered: now,
-            edition: 0,
+            announced: None,
             known: Versions::default(),
             reading: None,
             hint: None,
@@ -229,9 +230,9 @@ impl Driver {
             Reply::Beaten {
                 request,
                 life,
-                edition,
+                carried,
                 answer,
-            } => self.beaten(request, life, edition, answer),
+            } => self.beaten(request, life, carried, answer),
             Reply::Left { request, answer } => {
                 if let Err(error) = &answer {
                     debug!(error = %error, "no answer to leave");
@@ -261,6 +262,7 @@ impl Driver {
                 snapshot,
             }) => {
                 let expires_in = self.own_rest(&snapshot, incarnation);
+                self.announced = Some((memory.clone(), edition));
                 let answer = JoinAnswer::Member {
                     incarnation,
                     memory,
@@ -286,7 +288,6 @@ impl Driver {
         if error.is_none() {
             self.answered = self.shared.context.now();
         }
-        self.edition = edition;
         self.known = Versions::default();
         self.dispatch(Event::JoinAnswered { request, answer });
         if let Some(snapshot) = snapshot {
@@ -321,12 +322,16 @@ impl Driver {
         &mut self,
         request: u64,
         life: Incarnation,
-        edition: u64,
+        carried: Option<u64>,
         answer: Result<Beat, MembershipError>,
     ) {
+        let current = self.machine.life().is_some_and(|(now, _)| now == life);
         let (answer, news, outcome) = match answer {
             Ok(Beat::Alive { memory, news }) => {
                 self.note_memory(&memory);
+                if let Some(edition) = carried.filter(|_| current) {
+                    self.note_announced(&memory, edition);
+                }
                 (BeatAnswer::Alive { memory }, news, "alive")
             }
             Ok(Beat::Expired) => (BeatAnswer::Expired, None, "expired"),
@@ -338,13 +343,12 @@ impl Driver {
         };
         telemetry::count(telemetry::HEARTBEATS, 1, &[("outcome", outcome)]);
         let alive = matches!(answer, BeatAnswer::Alive { .. });
-        let current = self.machine.life().is_some_and(|(now, _)| now == life);
         self.dispatch(Event::BeatAnswered { request, answer });
-        if alive && current {
-            self.edition = self.edition.max(edition);
-            if let Some(snapshot) = news {
-                self.learn(snapshot);
-            }
+        if alive
+            && current
+            && let Some(snapshot) = news
+        {
+            self.learn(snapshot);
         }
     }
 
@@ -354,6 +358,17 @@ impl Driver {
         let known = self.shared.standing.borrow().memory.clone();
         if known.is_some_and(|known| known != *memory) {
             self.known = Versions::default();
+        }
+    }
+
+    /// Answers may overtake each other: the newest edition counts that this memory has.
+    fn note_announced(&mut self, memory: &MemoryId, edition: u64) {
+        let newer = match &self.announced {
+            Some((known, announced)) => known != memory || *announced < edition,
+            None => true,
+        };
+        if newer {
+            self.announced = Some((memory.clone(), edition));
         }
     }
 
@@ -367,6 +382,7 @@ impl Driver {
                 cause: None,
                 memory: Some(memory),
                 left: false,
+                isolated: false,
             };
         });
         if let Some(started) = self.started.take()

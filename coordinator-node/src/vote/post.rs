@@ -105,3 +105,99 @@ impl Post {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use coordinator_core::{BusError, Feed, Start, async_trait};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Takes a batch only when it is let to.
+    struct Slow {
+        gate: Semaphore,
+        taken: Mutex<Vec<Bytes>>,
+    }
+
+    #[async_trait]
+    impl ClusterBus for Slow {
+        async fn publish(&self, batch: &[Frame]) -> Result<(), BusError> {
+            let permit = self.gate.acquire().await.expect("it is never closed");
+            permit.forget();
+            let payloads = batch.iter().map(|frame| frame.payload.clone());
+            self.taken.lock().expect("nobody panics").extend(payloads);
+            Ok(())
+        }
+
+        async fn subscribe(&self, _: &[Topic], _: Start) -> Result<Box<dyn Feed>, BusError> {
+            unreachable!("a post only sends")
+        }
+    }
+
+    fn post() -> (Arc<Slow>, Post) {
+        let bus = Arc::new(Slow {
+            gate: Semaphore::new(0),
+            taken: Mutex::default(),
+        });
+        let patience = Duration::from_secs(1);
+        let post = Post::new(bus.clone(), "a".into(), Instance::from_random(1), patience);
+        (bus, post)
+    }
+
+    fn send(post: &mut Post, payload: &'static str) {
+        post.send(&Topic::new("t"), Bytes::from_static(payload.as_bytes()));
+    }
+
+    fn taken(bus: &Slow) -> Vec<Bytes> {
+        bus.taken.lock().expect("nobody panics").clone()
+    }
+
+    /// E16, V9: what waited when the connection was cut is not said after it.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_that_waited_through_an_outage_is_sent_after_it() {
+        let (bus, mut post) = post();
+        send(&mut post, "under way");
+        send(&mut post, "waiting");
+        send(&mut post, "waiting, too");
+        post.clear();
+        bus.gate.add_permits(8);
+        post.sent().await;
+        send(&mut post, "after it");
+        post.sent().await;
+        assert_eq!(taken(&bus), ["under way", "after it"]);
+    }
+
+    /// V9: a bus that does not answer holds nothing back for ever, and nothing is said twice.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_bus_does_not_take_in_time_is_given_up() {
+        let (bus, mut post) = post();
+        send(&mut post, "lost");
+        let (sent, told) = oneshot::channel();
+        post.tell_when_sent(sent);
+        post.sent().await;
+        bus.gate.add_permits(8);
+        post.sent().await;
+        told.await.expect("it is told");
+        send(&mut post, "next");
+        post.sent().await;
+        assert_eq!(taken(&bus), ["next"]);
+    }
+
+    /// BOUNDED: the oldest go first.
+    #[tokio::test(start_paused = true)]
+    async fn a_full_post_drops_the_oldest() {
+        let (bus, mut post) = post();
+        for number in 0..=LIMIT as u64 + 1 {
+            let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+            post.send(&Topic::new("t"), payload);
+        }
+        bus.gate.add_permits(8);
+        post.sent().await;
+        post.sent().await;
+        let taken = taken(&bus);
+        assert_eq!(taken.len(), LIMIT + 1, "the first was under way");
+        assert_eq!(taken[1], 2_u64.to_be_bytes().as_slice());
+    }
+}

@@ -14,7 +14,7 @@ use coordinator_core::{
     MemberId, Start, Topic, scoped,
 };
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, trace, warn};
 
 use super::post::Post;
@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::members::{Members, Membership};
 use crate::tasks::sleep_until;
 use crate::telemetry;
+use crate::watch;
 
 /// Requests that wait for the voter's task.
 const REQUESTS: usize = 64;
@@ -54,12 +55,12 @@ enum Wish {
 /// A handle to the voter. Its task ends with the node.
 pub(super) struct Voter {
     wishes: mpsc::Sender<Wish>,
-    wanted: watch::Sender<Wanted>,
+    wanted: Arc<watch::Sender<Wanted>>,
     view: watch::Receiver<View>,
 }
 
 /// While it lives, the voter campaigns.
-pub(crate) struct Stand(watch::Sender<Wanted>);
+pub(crate) struct Stand(Arc<watch::Sender<Wanted>>);
 
 impl Drop for Stand {
     fn drop(&mut self) {
@@ -80,7 +81,7 @@ impl Voter {
         let bus = bus.ok_or("an election by vote needs the backend's `bus`, which is missing")?;
         warn_of_two(place);
         let (wishes, desk) = mpsc::channel(REQUESTS);
-        let wanted = watch::Sender::default();
+        let wanted = Arc::new(watch::Sender::default());
         let driver = Driver::new(context, membership, place, bus, (desk, wanted.subscribe()));
         let view = driver.view.subscribe();
         // It ends with `stopping`.

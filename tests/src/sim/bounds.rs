@@ -22,6 +22,8 @@ const LAST_REPLIES: Duration = Duration::from_secs(2);
 const LONGEST_PENALTY: Duration = Duration::from_mins(5);
 /// The last beacon of a stream comes so long after its last message (U3).
 const BEACON: Duration = Duration::from_secs(5);
+/// So many votes in a row may be split before something is wrong.
+const SPLIT_VOTES: u32 = 6;
 /// Messages that are not out after so long are given up (U2).
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,8 @@ pub struct Terms {
     pub work_restart: Duration,
     /// Members that join within this become one plan.
     pub reshard: Duration,
+    /// The window of elections by vote, where there are any.
+    pub window: Option<Duration>,
     /// How many members there are, those included that only join for a while.
     pub members: usize,
     /// Into how many shards each keyspace is cut.
@@ -71,6 +75,7 @@ impl Default for Terms {
             set_back: Duration::from_secs(2),
             work_restart: Duration::from_secs(2),
             reshard: Duration::from_secs(1),
+            window: None,
             members: 3,
             shards: 8,
             keyspaces: 1,
@@ -125,8 +130,10 @@ impl Terms {
     /// What a forward step of the store's wall clock, and the delay of an awake process, may be
     /// together (A-STEP, A-SCHED).
     pub fn slack(&self) -> Duration {
-        let margin = Trust::new(self.ttl).map_or(Duration::ZERO, |trust| trust.margin());
-        margin.saturating_sub(self.ttl * 2 / RATE)
+        // Of the shortest lease there is.
+        let ttl = self.window.map_or(self.ttl, |window| window.min(self.ttl));
+        let margin = Trust::new(ttl).map_or(Duration::ZERO, |trust| trust.margin());
+        margin.saturating_sub(ttl * 2 / RATE)
     }
 
     /// From the end of all faults until every process runs and is a member again.
@@ -141,7 +148,16 @@ impl Terms {
 
     /// From the end of all faults to a leader.
     pub fn led_within(&self) -> Bound {
+        let window = self.window.unwrap_or_default();
         self.present()
+            .and("abstention (V4)", window)
+            .and("promises (V1)", window)
+            .and("time-outs, split votes (V6)", window * 2 * SPLIT_VOTES)
+            .and("late messages of the bad times", window + self.delay)
+            .and(
+                "members seen again (G6)",
+                if window.is_zero() { window } else { self.ttl },
+            )
             .and("a dead leader's lease", self.ttl + self.set_back)
             .and("work that outlives its term", self.drain)
             .and("cool-down", COOL_DOWN)

@@ -183,6 +183,10 @@ impl Chaos {
                 fleet.link(seat).clock_jump(ahead);
                 true
             }
+            Class::MemberWall => {
+                fleet.link(seat).wall_step(self.wall_off(degree));
+                true
+            }
             Class::MassJoin => all(fleet, &fleet.reserves(), true),
             Class::MassLeave => {
                 let some = half(&fleet.regulars(), degree);
@@ -271,6 +275,7 @@ impl Chaos {
             Class::Leave if !self.is_on(class, seat) => fleet.want(seat, true),
             Class::Pause if !self.is_on(class, seat) => fleet.thaw(seat),
             Class::ClockRate if !self.is_on(class, seat) => fleet.link(seat).clock_rate(1.0),
+            Class::MemberWall => fleet.link(seat).wall_step(-self.wall_off(fault.degree)),
             Class::BusSplit if !self.is_on(class, seat) => fleet.store.heal_partitions(),
             Class::StoreOutage if !self.is_on(class, seat) => fleet.store.start(),
             Class::FailOver => {
@@ -354,6 +359,14 @@ impl Chaos {
         }
     }
 
+    /// By how many milliseconds a wall clock is off: several such faults together still leave all
+    /// voters' clocks within a window of each other (V5).
+    fn wall_off(&self, degree: f64) -> i64 {
+        let window = self.terms.window.unwrap_or_default();
+        let most = i64::try_from(window.as_millis() / 8).unwrap_or(0);
+        if degree < 0.5 { -most } else { most }
+    }
+
     fn delay(&self, slow: f64, jitter: f64) -> Duration {
         let slow = self.terms.delay.mul_f64(slow);
         let jitter = self.terms.delay.mul_f64(jitter * 0.15);
@@ -370,7 +383,7 @@ impl Chaos {
                     && hold.lost.is_some()
                     && later
                         .iter()
-                        .any(|it| it.what == hold.what && it.token > hold.token)
+                        .any(|it| it.what == hold.what && it.token > hold.token && it.claimed)
             };
             let former: Vec<usize> = (0..scene.holds.len())
                 .rev()

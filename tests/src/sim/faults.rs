@@ -63,6 +63,8 @@ pub enum Class {
     ClockJump,
     /// The store's wall clock jumps ahead, by what is allowed.
     WallForward,
+    /// A member's wall clock is off for a while, by what voters may differ.
+    MemberWall,
     /// The store's wall clock is set back.
     WallBack,
     /// Many join at once, and leave at once later.
@@ -85,7 +87,7 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Crash,
         Self::RestartSameId,
         Self::RestartNewId,
@@ -112,6 +114,7 @@ impl Class {
         Self::ClockRate,
         Self::ClockJump,
         Self::WallForward,
+        Self::MemberWall,
         Self::WallBack,
         Self::MassJoin,
         Self::MassLeave,
@@ -152,6 +155,7 @@ impl Class {
             Self::ClockRate => "clock rate",
             Self::ClockJump => "clock jump",
             Self::WallForward => "store's clock forward",
+            Self::MemberWall => "member's wall clock off",
             Self::WallBack => "store's clock back",
             Self::MassJoin => "mass join",
             Self::MassLeave => "mass leave",
@@ -241,6 +245,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Faults follow each other by so long, or a ttl if that is less, give or take.
+const PACE: Duration = Duration::from_secs(7);
+
 /// Draws the schedule of one seed: `classes` with their weights, from a moment after the beginning
 /// until `span` is over.
 pub fn schedule(
@@ -253,7 +260,8 @@ pub fn schedule(
     let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_fa17);
     let mut faults = Vec::new();
     // Some runs are calm and some are wild.
-    let mean = terms.ttl.mul_f64(random.random_range(0.3..2.5));
+    let pace = terms.ttl.min(PACE);
+    let mean = pace.mul_f64(random.random_range(0.3..2.5));
     let mut at = terms.ttl.mul_f64(random.random_range(0.05..1.0));
     let mut calm = Calm::default();
     while at < span {

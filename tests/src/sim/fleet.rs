@@ -205,7 +205,7 @@ impl Fleet {
         };
         let fixed = seat.fixed.take().unwrap_or(seat.plan.fixed);
         let stop = Arc::new(Notify::new());
-        let backend = self.store.connect(seat.name.as_str());
+        let backend = self.world.backend(self.store.connect(seat.name.as_str()));
         let link = self.store.link(seat.name.as_str());
         let terms = self.world.terms();
         let mut builder = Node::builder(seat.plan.group.clone())

@@ -24,8 +24,8 @@ use super::worlds::{Encore, Kind, World};
 const AT_LEAST: Duration = Duration::from_secs(305);
 /// How long faults come, at the least and the most.
 const WILD: (u64, u64) = (150, 210);
-/// Everything serves when it has for so many looks.
-const STEADY: u32 = 12;
+/// Everything serves when it has for so long.
+const STEADY: Duration = Duration::from_secs(3);
 /// Tasks are counted at every so many looks.
 const COUNT_EVERY: u32 = 4;
 
@@ -167,7 +167,8 @@ impl Stage {
         self.be_wild().await;
         self.chaos.heal(&mut self.fleet);
         self.fleet.witness.see(Seen::Heals);
-        self.settle().await;
+        // What the store has lost last shows within a ttl.
+        self.settle(self.terms.ttl + STEADY).await;
         self.fleet.witness.see(Seen::Settles);
         let rest = AT_LEAST.saturating_sub(self.began.elapsed());
         self.pass(self.world.calm().max(rest)).await;
@@ -235,21 +236,18 @@ impl Stage {
         }
     }
 
-    /// Waits until everything serves. The invariants say when that took too long.
-    async fn settle(&mut self) {
-        let mut steady = 0;
-        while steady < STEADY && !self.is_over() {
+    /// Waits until everything has served for so long. The invariants say when that took too long.
+    async fn settle(&mut self, span: Duration) {
+        let mut since = Instant::now();
+        while since.elapsed() < span && !self.is_over() {
             self.step().await;
             let settled = self.fleet.witness.ask(|scene| {
                 all_are_there(scene)?;
                 self.world.settled(scene)
             });
-            match settled {
-                Ok(()) => steady += 1,
-                Err(why) => {
-                    steady = 0;
-                    self.fleet.witness.see(Seen::Waits(why));
-                }
+            if let Err(why) = settled {
+                since = Instant::now();
+                self.fleet.witness.see(Seen::Waits(why));
             }
         }
     }
@@ -264,7 +262,7 @@ impl Stage {
                 for wanted in [false, true] {
                     self.fleet.want(last, wanted);
                     self.pass(self.terms.drain + self.terms.ttl).await;
-                    self.settle().await;
+                    self.settle(STEADY).await;
                 }
             }
             Encore::Rolling => {
@@ -273,7 +271,7 @@ impl Stage {
                     self.fleet.witness.see(Seen::Rolls(seat));
                     self.fleet.ask(seat);
                     self.pass(self.terms.drain + self.terms.ttl / 2).await;
-                    self.settle().await;
+                    self.settle(STEADY).await;
                 }
             }
         }

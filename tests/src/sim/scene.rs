@@ -73,6 +73,8 @@ pub struct Hold {
     pub stopped: Option<Duration>,
     /// Since when its work does nothing, and says nothing.
     pub stuck: Option<Duration>,
+    /// Whether its claim was answered: from then on the store refuses older tokens.
+    pub claimed: bool,
     /// Whether the guard is kept out of the reach of whoever would drop it.
     pub kept: bool,
 }

@@ -250,6 +250,7 @@ impl Inner {
             draining: None,
             stopped: None,
             stuck: None,
+            claimed: false,
             kept: false,
         });
         let draining = view.draining();
@@ -366,6 +367,7 @@ impl Scene {
             Seen::Lost(id, cause) => {
                 self.holds[*id].lost.get_or_insert(*cause);
             }
+            Seen::Loads(id, _) => self.holds[*id].claimed = true,
             Seen::Stuck(id, stuck) => self.holds[*id].stuck = stuck.then_some(now),
             Seen::Stops(id) => {
                 self.holds[*id].stopped.get_or_insert(now);

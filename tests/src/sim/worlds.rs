@@ -6,6 +6,7 @@ mod bus;
 mod draw;
 mod leases;
 mod shards;
+mod votes;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator_node::Node;
-use coordinator_node::core::Group;
+use coordinator_node::core::{Backend, Group};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -45,17 +46,23 @@ pub enum Kind {
     TwoGroups,
     /// Messages to everyone.
     Bus,
+    /// An election by vote, over nothing but a bus.
+    Votes,
+    /// An election by vote in which a store decides.
+    Live,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Leases,
         Self::Shards,
         Self::Dense,
         Self::Static,
         Self::TwoGroups,
         Self::Bus,
+        Self::Votes,
+        Self::Live,
     ];
 
     /// What it is called.
@@ -67,6 +74,8 @@ impl Kind {
             Self::Static => "static",
             Self::TwoGroups => "two-groups",
             Self::Bus => "bus",
+            Self::Votes => "votes",
+            Self::Live => "live",
         }
     }
 
@@ -87,6 +96,8 @@ impl Kind {
             Self::Static => Arc::new(shards::Shards::with_names(&mut draw)),
             Self::TwoGroups => Arc::new(shards::Shards::two_groups(&mut draw)),
             Self::Bus => Arc::new(bus::Talk::draw(&mut draw)),
+            Self::Votes => Arc::new(votes::Votes::fixed(&mut draw)),
+            Self::Live => Arc::new(votes::Votes::live(&mut draw)),
         }
     }
 }
@@ -147,6 +158,11 @@ pub trait World: Send + Sync + 'static {
 
     /// How long every message takes, at most, without any fault.
     fn latency(&self) -> Duration;
+
+    /// The parts of the store that its members use.
+    fn backend(&self, all: Backend) -> Backend {
+        all
+    }
 
     /// What one process does until its node shuts down.
     fn live(&self, life: Life) -> Living;

@@ -1,4 +1,7 @@
 //! What a split bus does to elections over whoever is seen.
+//!
+//! `COORDINATOR_SEEDS=20 cargo test --release -p coordinator-tests --test votes splits -- --nocapture`
+//! prints the figures that the documentation of `Quorum::Urgent` gives.
 
 use std::time::Duration;
 
@@ -7,8 +10,12 @@ use tokio::time::{Instant, sleep};
 
 use super::fleet::{Fleet, Plan, WINDOW, names};
 
-const SEEDS: u64 = 20;
 const CUT: Duration = Duration::from_secs(30);
+
+fn seeds() -> u64 {
+    let chosen = std::env::var("COORDINATOR_SEEDS").ok();
+    chosen.and_then(|count| count.parse().ok()).unwrap_or(2)
+}
 
 /// How long the fleet had no leader, one, and more than one.
 #[derive(Debug, Default)]
@@ -19,7 +26,7 @@ struct Watched {
 }
 
 async fn watch(fleet: &Fleet, span: Duration) -> Watched {
-    let step = Duration::from_millis(10);
+    let step = Duration::from_millis(20);
     let (mut watched, until) = (Watched::default(), Instant::now() + span);
     while Instant::now() < until {
         sleep(step).await;
@@ -63,7 +70,7 @@ async fn split(seed: u64, quorum: Quorum) -> (Watched, Watched) {
 /// The store decides: zero overlap while the bus is split and both sides reach the store.
 #[tokio::test(start_paused = true)]
 async fn live_never_has_two_leaders_while_the_bus_is_split() {
-    for seed in 0..SEEDS {
+    for seed in 0..seeds() {
         let (during, after) = split(seed, Quorum::Live).await;
         assert_eq!(during.more + after.more, Duration::ZERO, "seed {seed}");
         // The other side asks in vain, and the leader's own side need not change.
@@ -76,14 +83,14 @@ async fn live_never_has_two_leaders_while_the_bus_is_split() {
 async fn urgent_has_a_leader_on_each_side_of_a_split_bus_and_one_after_it() {
     let (mut cut, mut healed, mut longest) =
         (Watched::default(), Watched::default(), Duration::ZERO);
-    for seed in 0..SEEDS {
+    for seed in 0..seeds() {
         let (during, after) = split(seed, Quorum::Urgent).await;
         cut.more += during.more;
         cut.none += during.none;
         healed.more += after.more;
         longest = longest.max(after.more);
     }
-    let count = u32::try_from(SEEDS).expect("it is small");
+    let count = u32::try_from(seeds()).expect("it is small");
     println!(
         "urgent, cut for {CUT:?}: two leaders for {:?} of it, none for {:?}; after it two for {:?}, at most {longest:?}",
         cut.more / count,

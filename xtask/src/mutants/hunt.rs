@@ -77,19 +77,31 @@ impl Verdict {
     }
 }
 
-/// Runs the simulation with this mutant alive, or none.
-pub(crate) fn hunt(program: &Path, number: Option<usize>, seeds: u64, jobs: usize) -> Verdict {
+/// Runs the simulation with no mutant alive, in all kinds of worlds.
+pub(crate) fn healthy(program: &Path, seeds: u64) -> Verdict {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    verdict(simulation(program, seeds, cores).env_remove("COORDINATOR_MUTANT"))
+}
+
+/// Runs the simulation with this mutant alive, in the worlds where it is sought.
+pub(crate) fn hunt(program: &Path, number: usize, mutant: &Mutant, seeds: u64) -> Verdict {
+    let mut command = simulation(program, seeds, 1);
+    command.args(["--only", mutant.world]);
+    verdict(command.env("COORDINATOR_MUTANT", number.to_string()))
+}
+
+fn simulation(program: &Path, seeds: u64, jobs: usize) -> Command {
     let mut command = Command::new(program);
     command.args(["--until-violation", "--quiet"]);
     command.args(["--seeds", &seeds.to_string(), "--jobs", &jobs.to_string()]);
     command.current_dir(process::root()).stdin(Stdio::null());
-    command.env_remove("COORDINATOR_MUTANT");
-    if let Some(number) = number {
-        command.env("COORDINATOR_MUTANT", number.to_string());
-    }
+    command
+}
+
+fn verdict(command: &mut Command) -> Verdict {
     // Mutants panic; what counts is the verdict.
     command.stdout(Stdio::piped()).stderr(Stdio::null());
-    match output(&mut command) {
+    match output(command) {
         Ok(output) => {
             let last = output.lines().rfind(|line| !line.trim().is_empty());
             let verdict = last.and_then(Verdict::read);
@@ -167,6 +179,7 @@ mod tests {
 
     const MUTANT: Mutant = Mutant {
         name: "m",
+        world: "leases",
         rules: &["T1"],
         does: "Nothing.",
         caught_by: &["ONE-LEADER"],

@@ -16,6 +16,8 @@ mod work;
 pub(crate) struct Mutant {
     /// What it is called: words with hyphens.
     pub(crate) name: &'static str,
+    /// The kind of world in which it is sought.
+    pub(crate) world: &'static str,
     /// The rules that it breaks.
     pub(crate) rules: &'static [&'static str],
     /// What it does, as a sentence.

@@ -55,7 +55,14 @@ fn tables(mutants: &[Mutant], verdicts: &[Verdict]) -> String {
     text
 }
 
-pub(crate) const HEAD: [&str; 5] = ["mutant", "rule", "what it does", "caught by", "seeds"];
+pub(crate) const HEAD: [&str; 6] = [
+    "mutant",
+    "rule",
+    "what it does",
+    "world",
+    "caught by",
+    "seeds",
+];
 
 /// One row: what the declaration says, and what was found.
 pub(crate) fn row(mutant: &Mutant, verdict: &Verdict) -> Vec<String> {
@@ -70,6 +77,7 @@ pub(crate) fn row(mutant: &Mutant, verdict: &Verdict) -> Vec<String> {
         format!("`{}`", mutant.name),
         mutant.rules.join(", "),
         mutant.does.to_owned(),
+        mutant.world.to_owned(),
         invariant,
         tried,
     ]

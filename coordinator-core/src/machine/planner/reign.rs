@@ -21,7 +21,7 @@ const GATHER: Duration = Duration::from_millis(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(20);
 
 /// A request for the document that is under way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Asked {
     Lead,
     Load,
@@ -48,7 +48,7 @@ pub(super) struct Draft {
 }
 
 /// Who is reckoned with, and since when (S6).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Planned {
     entries: Option<Vec<Entry>>,
     changed_at: Option<Moment>,
@@ -108,7 +108,7 @@ impl Wake {
 }
 
 /// One reign.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reign {
     token: FencingToken,
     since: Moment,

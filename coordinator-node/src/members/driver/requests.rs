@@ -20,7 +20,8 @@ pub(super) enum Reply {
     Beaten {
         request: u64,
         life: Incarnation,
-        edition: u64,
+        /// The edition of the profile that it carried, if it did.
+        carried: Option<u64>,
         answer: Result<Beat, MembershipError>,
     },
     Left {
@@ -59,12 +60,15 @@ impl Driver {
         let (group, me) = (context.group.clone(), context.me.clone());
         let mut heartbeat = Heartbeat::new(group, me, life, beat, context.trust.ttl());
         heartbeat.known = self.known;
-        let edition = {
+        let memory = self.shared.standing.borrow().memory.clone();
+        let carried = {
             let desk = self.shared.desk();
             heartbeat.wants_reports = desk.planners > 0;
             heartbeat.report = desk.report_of(life);
-            heartbeat.profile = (desk.edition != self.edition).then(|| desk.profile.clone());
-            desk.edition
+            let wanted = memory.map(|memory| (memory, desk.edition));
+            let news = wanted != self.announced;
+            heartbeat.profile = news.then(|| desk.profile.clone());
+            news.then_some(desk.edition)
         };
         let store = self.store.clone();
         self.request(
@@ -75,7 +79,7 @@ impl Driver {
                 move |answer| Reply::Beaten {
                     request,
                     life,
-                    edition,
+                    carried,
                     answer,
                 }
             },

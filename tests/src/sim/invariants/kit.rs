@@ -74,6 +74,7 @@ impl Stage {
             draining: None,
             stopped: None,
             stuck: None,
+            claimed: false,
             kept: false,
         });
         self.scene.holds.len() - 1

@@ -45,7 +45,8 @@ impl Draw {
 
     /// Spans that fit each other.
     pub(super) fn terms(&mut self) -> Terms {
-        let seconds = [2, 5, 10, 10, 15][self.number(0..5)];
+        // The longer they are, the fewer heartbeats a second of virtual time costs.
+        let seconds = [3, 10, 10, 15, 20][self.number(0..5)];
         let ttl = Duration::from_secs(seconds);
         let max_ttl = (ttl * [1, 1, 2][self.number(0..3)]).min(Duration::from_secs(30));
         let drain = Duration::from_millis([800, 2_000, 4_000][self.number(0..3)]);

@@ -21,7 +21,7 @@ use super::draw::{ANY, BUS, Draw, WORK};
 use super::{Life, Living, ON_PURPOSE, SeatPlan, World};
 
 /// How often a leader acts.
-const PERIOD: Duration = Duration::from_secs(1);
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 /// An election, and perhaps a lock.
 #[derive(Debug, Clone)]
@@ -149,6 +149,10 @@ pub(super) async fn lead(mut life: Life, config: ElectionConfig, world: impl Lea
 pub(super) trait Leads: Clone + Send + Sync + 'static {
     fn drain(&self) -> Duration;
     fn resources(&self) -> &Resources;
+    /// By what right a leader leads.
+    fn sort(&self, key: Key) -> Sort {
+        Sort::Lease(key)
+    }
 }
 
 impl Leads for Leases {
@@ -168,7 +172,7 @@ async fn leading(mut life: Life, term: Leadership, world: impl Leads) -> WorkRes
     let view = term.view();
     let begun = life
         .witness
-        .begins(life.process, &what, Sort::Lease(key), view.clone());
+        .begins(life.process, &what, world.sort(key), view.clone());
     let Some(tenure) = begun else {
         return Ok(());
     };
@@ -205,7 +209,9 @@ async fn lock(mut life: Life, world: &Leases) {
             () = &mut draining => return,
             () = sleep(pause) => {}
         }
-        let lock = life.node.lock(LockConfig::new("lock"));
+        let mut config = LockConfig::new("lock");
+        config.stall_limit = world.terms.stall;
+        let lock = life.node.lock(config);
         let patience = life.span(world.terms.ttl * 2);
         match life.random.random_range(0..3) {
             0 => {
@@ -262,7 +268,7 @@ async fn hold(life: &mut Life, guard: LockGuard, world: &Leases) {
 }
 
 /// Asks the leader to hand over, whenever that is wanted of this member.
-async fn hand_over(mut life: Life, config: ElectionConfig) {
+pub(super) async fn hand_over(mut life: Life, config: ElectionConfig) {
     let (election, draining) = (life.node.election(config), life.node.draining());
     let asked = async {
         loop {

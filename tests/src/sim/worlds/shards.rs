@@ -21,7 +21,7 @@ use super::leases::{Leads, lead, leads};
 use super::{Encore, Life, Living, ON_PURPOSE, SeatPlan, World};
 
 /// How often an owner works.
-const PERIOD: Duration = Duration::from_millis(1_500);
+const PERIOD: Duration = Duration::from_secs(3);
 /// The pause before work that failed begins again, at first.
 const RESTART: Duration = Duration::from_millis(200);
 
@@ -78,13 +78,16 @@ impl Shards {
     }
 
     fn draw(draw: &mut Draw, groups: usize) -> Self {
-        let members = draw.members().min(25 / groups).max(3);
+        let members = match groups {
+            1 => draw.members(),
+            _ => (draw.members() / groups).max(3),
+        };
         let reserves = draw.reserves(members);
         let mut terms = draw.terms();
         terms.members = (members + reserves) * groups;
-        terms.shards = [5, 8, 8, 13][draw.number(0..4)];
+        terms.shards = [4, 5, 7, 11][draw.number(0..4)];
         if groups > 1 {
-            terms.shards = 5;
+            terms.shards = 3;
         }
         terms.keyspaces = groups;
         Self {

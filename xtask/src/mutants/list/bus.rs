@@ -10,6 +10,7 @@ const QUEUE: &str = "coordinator-node/src/bus/queue.rs";
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "one-sequence-per-origin",
+        world: "bus",
         rules: &["U1"],
         does: "All topics of an origin are numbered together.",
         caught_by: &["NO-FALSE-GAP"],
@@ -30,6 +31,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "late-messages-delivered",
+        world: "bus",
         rules: &["U2"],
         does: "A message that comes twice, or behind a later one, is delivered all the same.",
         caught_by: &["NO-SILENT-LOSS"],
@@ -42,6 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "beacons-ignored",
+        world: "bus",
         rules: &["U3"],
         does: "Beacons show nothing.",
         caught_by: &["NO-SILENT-LOSS"],
@@ -52,6 +55,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "first-message-taken-for-the-beginning",
+        world: "bus",
         rules: &["U4"],
         does: "The first message that is heard of a stream is taken for its first message.",
         caught_by: &["NO-SILENT-LOSS"],
@@ -59,6 +63,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "slow-subscriber-not-told",
+        world: "bus",
         rules: &["U8"],
         does: "What does not fit into a subscriber's queue is dropped without a word.",
         caught_by: &["NO-SILENT-LOSS"],
@@ -66,6 +71,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "retry-under-new-numbers",
+        world: "bus",
         rules: &["U2"],
         does: "A batch whose outcome is unknown is sent again under the numbers that follow.",
         caught_by: &["NO-SILENT-LOSS"],

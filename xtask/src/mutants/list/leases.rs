@@ -20,6 +20,7 @@ pub(super) const DEAF_GUARD: Edit = expression(
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "renew-counted-from-the-reply",
+        world: "leases",
         rules: &["T1"],
         does: "A renewal is trusted from when its answer came.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
@@ -32,6 +33,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "grant-counted-from-the-reply",
+        world: "leases",
         rules: &["T1"],
         does: "A grant is trusted from when its answer came.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
@@ -43,6 +45,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-margin",
+        world: "leases",
         rules: &["T1"],
         does: "Trust lasts as long as the lease.",
         caught_by: &["ONE-LEADER", "ONE-OWNER", "TRUST-WITHIN-LEASE"],
@@ -54,6 +57,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "unanswered-acquire-forgotten",
+        world: "leases",
         rules: &["T1"],
         does: "A grant is trusted from the last acquire, though an unanswered one before it may have \
                been granted.",
@@ -66,6 +70,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "late-answer-revives",
+        world: "leases",
         rules: &["T2"],
         does: "A term whose trust is over goes on while a renewal is unanswered.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE", "NO-REVIVAL"],
@@ -93,6 +98,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "late-grant-trusted-at-once",
+        world: "leases",
         rules: &["T3"],
         does: "A grant that comes when its window is over is trusted from now on, unrenewed.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
@@ -104,6 +110,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "trust-only-announced",
+        world: "leases",
         rules: &["T5"],
         does: "A guard does not compare the clock itself: it believes until it is told otherwise.",
         caught_by: &["ONE-LEADER", "ONE-OWNER", "TRUST-WITHIN-LEASE"],
@@ -111,6 +118,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "unknown-outcome-taken-for-renewed",
+        world: "leases",
         rules: &["T6"],
         does: "A renewal without an answer counts as one that succeeded.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
@@ -123,6 +131,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "numbers-from-one",
+        world: "leases",
         rules: &["K1"],
         does: "The next token, epoch or incarnation is one more than the last that the store knows.",
         caught_by: &["TOKENS-RISE"],

@@ -12,6 +12,7 @@ const KEEPER: &str = "coordinator-core/src/machine/keeper.rs";
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "heartbeat-counted-from-the-reply",
+        world: "shards",
         rules: &["T1"],
         does: "A heartbeat is trusted from when its answer came.",
         caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
@@ -24,6 +25,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "answer-counts-for-the-last-heartbeat",
+        world: "shards",
         rules: &["T4"],
         does: "An answer prolongs trust from the last heartbeat, not from the one that it answers.",
         caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
@@ -36,6 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "work-outlives-membership",
+        world: "shards",
         rules: &["T2", "S3"],
         does: "Shards go on when the membership is lost.",
         caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
@@ -47,6 +50,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "expired-member-revived",
+        world: "shards",
         rules: &["G1"],
         does: "A late heartbeat brings a member back that was due already.",
         caught_by: &["ENDED-STAYS-ENDED"],
@@ -57,6 +61,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "name-borne-twice",
+        world: "shards",
         rules: &["G2"],
         does: "Who joins under the name of another live member does not wait for its end.",
         caught_by: &["ONE-BEARER"],
@@ -68,6 +73,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-mercy-after-an-outage",
+        world: "shards",
         rules: &["G4"],
         does: "After an outage whoever is back first counts all others as ended.",
         caught_by: &["LEAST-MOVED"],
@@ -82,6 +88,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "absence-taken-for-an-end",
+        world: "shards",
         rules: &["G7"],
         does: "A member whose record is missing counts as ended.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],

@@ -13,6 +13,7 @@ const MEMBERS: &str = "coordinator-memory/src/members.rs";
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "name-owns",
+        world: "shards",
         rules: &["S1"],
         does: "Who comes back under a name goes on with what its former life owned.",
         caught_by: &["ONE-OWNER"],
@@ -25,6 +26,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "grant-before-ack",
+        world: "shards",
         rules: &["S2"],
         does: "A shard passes to its next owner without being given back by the last one.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
@@ -36,6 +38,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "ack-not-tied-to-its-epoch",
+        world: "shards",
         rules: &["S3"],
         does: "A report that does not name a shard acks its revocation, however old the report is.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
@@ -47,6 +50,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "ack-before-the-drain",
+        world: "shards",
         rules: &["S3"],
         does: "A revoked shard that still runs is not reported as draining.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT"],
@@ -58,6 +62,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-eviction",
+        world: "shards",
         rules: &["S4"],
         does: "Who does not give a shard back is waited for, for ever.",
         caught_by: &["ALL-OWNED", "BALANCED"],
@@ -69,6 +74,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "evicted-counts-as-ended",
+        world: "shards",
         rules: &["S4"],
         does: "The shards of a member that was put out are granted at once, while it may still trust.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
@@ -88,6 +94,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "grace-counted-by-the-planner",
+        world: "static",
         rules: &["S5"],
         does: "The time for which shards are kept for an absent member begins anew at each look.",
         caught_by: &["ALL-OWNED"],
@@ -100,6 +107,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "every-join-is-a-plan",
+        world: "shards",
         rules: &["S6"],
         does: "Joins that follow each other are not gathered.",
         caught_by: &["PLANS-BOUNDED"],
@@ -111,6 +119,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "flapping-unpunished",
+        world: "shards",
         rules: &["S7"],
         does: "A member that expires again and again is given new shards each time.",
         caught_by: &["FLAPPING-RESTS"],
@@ -122,6 +131,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stuck-planner-stays",
+        world: "shards",
         rules: &["S9"],
         does: "A planner that can finish no round keeps the leadership.",
         caught_by: &["ALL-OWNED", "BALANCED"],
@@ -133,6 +143,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "cut-without-barrier",
+        world: "dense",
         rules: &["S11"],
         does: "A dense keyspace is cut anew while parts of the old cut are worked on.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT", "LEGAL-STEP"],
@@ -142,6 +153,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stale-document-ignored",
+        world: "shards",
         rules: &["S12"],
         does: "A document that a fail-over made older is ignored, and the work under the lost one \
                goes on.",

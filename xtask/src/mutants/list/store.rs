@@ -10,6 +10,7 @@ const TURNS: &str = "coordinator-memory/src/turns.rs";
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "claim-without-instance",
+        world: "leases",
         rules: &["T4"],
         does: "A claim is known by its number alone: another process's, of the same number, is the \
                same claim.",
@@ -22,6 +23,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "last-token-forgotten",
+        world: "leases",
         rules: &["K3"],
         does: "A lease that is released takes the last token of its key along.",
         caught_by: &["TOKENS-RISE"],
@@ -33,6 +35,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "memory-without-identity",
+        world: "shards",
         rules: &["I1"],
         does: "A store that lost its memory calls it by the same name as before.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT"],
@@ -44,6 +47,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-quarantine",
+        world: "leases",
         rules: &["I2"],
         does: "A store that lost its memory grants at once.",
         caught_by: &["ONE-LEADER", "ONE-OWNER", "QUARANTINE-KEPT"],
@@ -55,6 +59,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "shards-granted-in-quarantine",
+        world: "shards",
         rules: &["I2"],
         does: "A store that lost its memory replaces assignments at once.",
         caught_by: &["ONE-OWNER", "QUARANTINE-KEPT"],
@@ -63,6 +68,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "quarantine-shorter-than-a-lease",
+        world: "leases",
         rules: &["I4"],
         does: "A quarantine lasts a tenth of the longest lease, and not as long as one.",
         caught_by: &["ONE-LEADER", "ONE-OWNER", "QUARANTINE-KEPT"],
@@ -74,6 +80,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "holders-forgotten-in-quarantine",
+        world: "leases",
         rules: &["I6"],
         does: "In quarantine nobody may register again what the store forgot.",
         caught_by: &["HOLDERS-COME-BACK"],
@@ -85,6 +92,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "turn-kept-for-ever",
+        world: "leases",
         rules: &["P2"],
         does: "A turn that is not taken does not pass on.",
         caught_by: &["LEADERLESS-BOUNDED"],
@@ -96,6 +104,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "hand-over-kept-for-ever",
+        world: "leases",
         rules: &["P10"],
         does: "A lease that is handed over is kept for that member alone, even if it has died.",
         caught_by: &["LEADERLESS-BOUNDED"],
@@ -103,6 +112,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "released-claim-granted-again",
+        world: "leases",
         rules: &["R1"],
         does: "A claim that was released is granted again when it is asked for late.",
         caught_by: &["NO-ORPHAN-LEASE", "ONE-GRANT"],
@@ -114,6 +124,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "expired-lease-renewed",
+        world: "leases",
         rules: &["R2"],
         does: "A lease that has run out is renewed if nobody has taken it yet.",
         caught_by: &["ONE-GRANT"],
@@ -126,6 +137,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "swap-without-expected-epoch",
+        world: "shards",
         rules: &["S2"],
         does: "An assignment is replaced whatever it was planned upon.",
         caught_by: &["ONE-OWNER", "LEGAL-STEP", "ACK-BEFORE-GRANT"],
@@ -133,6 +145,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "deposed-planner-writes",
+        world: "shards",
         rules: &["S2"],
         does: "An assignment is replaced by whoever once planned, and whatever it was planned upon.",
         caught_by: &["ONE-OWNER", "LEGAL-STEP", "ACK-BEFORE-GRANT"],
@@ -143,6 +156,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "loaded-without-claim",
+        world: "shards",
         rules: &["C1"],
         does: "Who loads a position does not shut older owners out.",
         caught_by: &["FENCED", "POSITIONS-NEVER-GO-BACK", "EXACTLY-ONCE"],
@@ -154,6 +168,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "late-save-counts",
+        world: "shards",
         rules: &["C1"],
         does: "A save that was overtaken by a later one of the same owner replaces it.",
         caught_by: &["POSITIONS-NEVER-GO-BACK"],

@@ -13,6 +13,7 @@ const LOCKS: &str = "coordinator-node/src/vote/locks.rs";
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "promise-broken-by-a-higher-term",
+        world: "votes",
         rules: &["V1"],
         does: "A voter follows whoever comes with a higher term, whatever it has promised.",
         caught_by: &["ONE-LEADER"],
@@ -31,6 +32,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "earlier-heartbeat-confirms",
+        world: "votes",
         rules: &["V2"],
         does: "The acks of a heartbeat that left before the question confirm the reign as of the \
                question.",
@@ -39,6 +41,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "votes-are-trust",
+        world: "votes",
         rules: &["V2"],
         does: "A candidate leads as soon as it is voted for, before a quorum has promised to follow.",
         caught_by: &["ONE-LEADER"],
@@ -55,6 +58,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "acks-add-up",
+        world: "votes",
         rules: &["V2"],
         does: "Acks of different heartbeats make one quorum.",
         caught_by: &["ONE-LEADER"],
@@ -67,6 +71,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "no-abstention",
+        world: "votes",
         rules: &["V4"],
         does: "A voter that has just started votes, acks and campaigns at once.",
         caught_by: &["ONE-LEADER", "TOKENS-RISE"],
@@ -74,6 +79,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "ack-while-abstaining",
+        world: "votes",
         rules: &["V4"],
         does: "A voter that has just started acks heartbeats, though it votes for nobody.",
         caught_by: &["ONE-LEADER"],
@@ -82,6 +88,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "terms-from-one",
+        world: "votes",
         rules: &["V5"],
         does: "A term is one more than the highest that was heard of.",
         caught_by: &["TOKENS-RISE"],
@@ -93,6 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "release-voids-every-promise",
+        world: "votes",
         rules: &["V7"],
         does: "A release, however late it comes, voids the promise to whomever it was made.",
         caught_by: &["ONE-LEADER"],
@@ -101,6 +109,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "mixed-voter-lists",
+        world: "votes",
         rules: &["V9"],
         does: "Messages count, whatever list of voters and whatever window their sender has.",
         caught_by: &["ONE-LEADER"],
@@ -112,7 +121,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "live-without-the-store",
-        rules: &["V12"],
+        world: "live",
+        rules: &["Live"],
         does: "Whoever has the votes of the members it sees goes on, without asking the store again.",
         caught_by: &["ONE-LEADER"],
         edits: &[expression(

@@ -12,6 +12,7 @@ const REQUESTS: &str = "coordinator-node/src/lease/requests.rs";
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "released-before-the-work-stops",
+        world: "leases",
         rules: &["W1"],
         does: "A lease is released when its work is asked to finish.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
@@ -24,6 +25,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "released-while-cancelled-work-runs",
+        world: "leases",
         rules: &["W1"],
         does: "A lease whose work overran its drain is released though the work has not stopped.",
         caught_by: &["ONE-LEADER"],
@@ -42,6 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "drain-outlasts-trust",
+        world: "leases",
         rules: &["W2"],
         does: "Work that is asked to finish goes on past the end of trust.",
         caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
@@ -74,6 +77,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stalled-leader-renewed",
+        world: "leases",
         rules: &["W3"],
         does: "A leader whose work shows no progress is renewed.",
         caught_by: &["STUCK-TERM-ENDS"],
@@ -84,6 +88,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "dropped-acquire-left-behind",
+        world: "leases",
         rules: &["W4"],
         does: "A campaign that is given up does not look for the grant that it may have got.",
         caught_by: &["NO-ORPHAN-LEASE"],
@@ -100,6 +105,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "renewal-after-the-release",
+        world: "leases",
         rules: &["W6"],
         does: "A release leaves while a renewal is under way.",
         caught_by: &["NO-ORPHAN-LEASE", "ONE-GRANT"],
@@ -114,6 +120,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "priority-pushes-out",
+        world: "leases",
         rules: &["W7"],
         does: "A leader hands over at once to any candidate whose priority is not lower.",
         caught_by: &["STEADY"],
