@@ -39,9 +39,9 @@ impl Votes {
     fn draw(draw: &mut Draw, live: bool) -> Self {
         let members = draw.members();
         let priorities = draw.chance(0.2);
-        let window = Duration::from_millis([500, 1_000, 2_000, 2_000, 5_000][draw.number(0..5)]);
+        let window = Duration::from_secs([1, 2, 2, 5][draw.number(0..4)]);
         let mut terms = draw.terms();
-        terms.ttl = Duration::from_secs([2, 5][draw.number(0..2)]);
+        terms.ttl = Duration::from_secs([5, 10][draw.number(0..2)]);
         terms.max_ttl = terms.max_ttl.max(window);
         terms.members = members;
         terms.stall = draw.chance(0.5).then(|| window * 2 + leases::PERIOD * 2);
