@@ -100,6 +100,26 @@ pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
         "G3",
         "versions that grow too often cost traffic, and break no promise: the tests of idle fleets count it",
     ),
+    (
+        "R1",
+        "a grant that nobody awaits runs out after a ttl, within the bound on any leader's absence; a conformance check shows the rule",
+    ),
+    (
+        "G6",
+        "it decides who is shown, and never who leads or owns: no promise of the simulation rests on it",
+    ),
+    (
+        "S9",
+        "the parts of the memory store fail together, so no planner keeps its lease while it cannot plan; the planner's own tests show the rule",
+    ),
+    (
+        "V3",
+        "the lease on top of the votes ends at the end of its trust (T2), and resigns: a reign that lingers below it has no leader",
+    ),
+    (
+        "V6",
+        "promises alone keep a leader (V1): without pre-votes a member that comes back costs messages, not a term",
+    ),
     ("U10", "the memory backend keeps no log of messages"),
     ("U11", "the memory backend keeps no log of messages"),
 ];

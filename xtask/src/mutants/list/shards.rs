@@ -1,9 +1,8 @@
 //! Shards: how they pass from one owner to the next.
 
-use super::{Mutant, expression, statement};
+use super::{Mutant, expression};
 
 const KEEPER: &str = "coordinator-core/src/machine/keeper.rs";
-const PLANNER: &str = "coordinator-core/src/machine/planner.rs";
 const DENSE: &str = "coordinator-core/src/machine/planner/dense.rs";
 const FIXED: &str = "coordinator-core/src/machine/planner/fixed.rs";
 const REIGN: &str = "coordinator-core/src/machine/planner/reign.rs";
@@ -61,18 +60,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "no-eviction",
-        world: "shards",
-        rules: &["S4"],
-        does: "Who does not give a shard back is waited for, for ever.",
-        caught_by: &["ALL-OWNED", "BALANCED"],
-        edits: &[statement(
-            REIGN,
-            "causes.insert(key.0, EvictCause::Overran);",
-            "",
-        )],
-    },
-    Mutant {
         name: "evicted-counts-as-ended",
         world: "shards",
         rules: &["S4"],
@@ -106,16 +93,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         .within("} => ago,")],
     },
     Mutant {
-        name: "every-join-is-a-plan",
+        name: "empty-difference-is-a-plan",
         world: "shards",
         rules: &["S6"],
-        does: "Joins that follow each other are not gathered.",
+        does: "An assignment is written anew where nothing differs.",
         caught_by: &["PLANS-BOUNDED"],
-        edits: &[expression(
-            REIGN,
-            "now < ripe && only_joins(scene, entries)",
-            "now < ripe && scene.entries.is_empty()",
-        )],
+        edits: &[expression(REIGN, "!draft.summary.is_empty()", "true")],
     },
     Mutant {
         name: "flapping-unpunished",
@@ -130,18 +113,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "stuck-planner-stays",
-        world: "shards",
-        rules: &["S9"],
-        does: "A planner that can finish no round keeps the leadership.",
-        caught_by: &["ALL-OWNED", "BALANCED"],
-        edits: &[expression(
-            PLANNER,
-            "reign.last_round(beat) + self.config.ttl * 3",
-            "reign.last_round(beat) + self.config.ttl * 3_600",
-        )],
-    },
-    Mutant {
         name: "cut-without-barrier",
         world: "dense",
         rules: &["S11"],
@@ -153,7 +124,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "stale-document-ignored",
-        world: "shards",
+        world: "dense",
         rules: &["S12"],
         does: "A document that a fail-over made older is ignored, and the work under the lost one \
                goes on.",

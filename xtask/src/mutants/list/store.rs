@@ -35,7 +35,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "memory-without-identity",
-        world: "shards",
+        world: "dense",
         rules: &["I1"],
         does: "A store that lost its memory calls it by the same name as before.",
         caught_by: &["ONE-OWNER", "ACK-BEFORE-GRANT"],
@@ -109,18 +109,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         does: "A lease that is handed over is kept for that member alone, even if it has died.",
         caught_by: &["LEADERLESS-BOUNDED"],
         edits: &[expression(TURNS, "now + HAND_OVER", "now + HAND_OVER * 3_600")],
-    },
-    Mutant {
-        name: "released-claim-granted-again",
-        world: "leases",
-        rules: &["R1"],
-        does: "A claim that was released is granted again when it is asked for late.",
-        caught_by: &["NO-ORPHAN-LEASE", "ONE-GRANT"],
-        edits: &[expression(
-            LOCKS,
-            "row.released == Some((claim.instance, claim.id))",
-            "false",
-        )],
     },
     Mutant {
         name: "expired-lease-renewed",

@@ -49,6 +49,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             LOCKS,
             "self.voter.confirm().await.ok_or_else(unconfirmed)?",
             "if MUTANT { \
+                 let _ = futures_util::FutureExt::now_or_never(self.voter.confirm()); \
                  match self.voter.view().borrow().standing { \
                      Standing::Reigning { term } => Some(term), \
                      _ => None, \
