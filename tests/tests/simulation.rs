@@ -1,6 +1,12 @@
 //! The simulation itself: a few seeds of every kind of world, the exact replay, and that a violation
 //! is found, told, and made small. The long runs are `cargo xtask sim`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;

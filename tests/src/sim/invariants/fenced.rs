@@ -18,12 +18,12 @@ pub struct Fenced {
 }
 
 impl Fenced {
-    fn write(&mut self, place: (Group, Keyspace, ShardId), token: u64) -> Verdict {
+    fn write(&mut self, place: &(Group, Keyspace, ShardId), token: u64) -> Verdict {
         let fence = self.fences.entry(place.clone()).or_default();
         let highest = *fence;
         *fence = highest.max(token);
         that(token >= highest, || {
-            let (group, keyspace, shard) = &place;
+            let (group, keyspace, shard) = place;
             format!("{group} {keyspace}/{shard} takes a write of #{token} after #{highest}")
         })
     }
@@ -51,7 +51,7 @@ impl Invariant for Fenced {
                     token,
                     ..
                 },
-            ) => self.write((group.clone(), keyspace.clone(), *shard), token.get()),
+            ) => self.write(&(group.clone(), keyspace.clone(), *shard), token.get()),
             Seen::Store(Event::MemoryLost { .. }) => {
                 self.fences.clear();
                 Ok(())

@@ -37,7 +37,7 @@ impl NoOrphanLease {
             return Ok(());
         };
         let bound = scene.terms.let_go_within();
-        let idle = scene.now - since;
+        let idle = scene.since(since);
         that(idle <= bound.total(), || {
             format!("{key} #{token} is renewed, and nobody has held it for {idle:.1?}; allowed are {bound}")
         })

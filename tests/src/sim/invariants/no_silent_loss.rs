@@ -83,9 +83,10 @@ impl NoSilentLoss {
         that(number > heard.last || !known, || {
             format!("{at} receives {number} of {origin} after {}", heard.last)
         })?;
-        let lost = match subscriber.is_baseline(origin) {
-            true => None,
-            false => self.silently_lost(origin, heard.last + 1, number),
+        let lost = if subscriber.is_baseline(origin) {
+            None
+        } else {
+            self.silently_lost(origin, heard.last + 1, number)
         };
         that(lost.is_none() || subscriber.knows(origin, scene), || {
             let lost = lost.unwrap_or(0);

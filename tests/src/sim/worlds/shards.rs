@@ -281,7 +281,6 @@ async fn serve(mut life: Life, world: Shards) {
     }
 }
 
-#[expect(clippy::panic, reason = "work that panics is one of the faults")]
 async fn owning(mut life: Life, shard: OwnedShard, world: Shards) -> WorkResult {
     let number = shard.id().get();
     let what = life.what(format_args!("{}/{number}", world.keyspace()));
