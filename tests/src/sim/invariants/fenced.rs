@@ -9,7 +9,7 @@ use crate::sim::seen::Seen;
 
 /// A write that carries a token lower than the highest claimed is refused by the store.
 ///
-/// C1, C2, F4; H8, H14. By the store's own account: neither a claim nor a save is accepted under a
+/// C1, C2; H8, H14. By the store's own account: neither a claim nor a save is accepted under a
 /// lower token than one before it on the same shard. A store that loses its memory forgets its
 /// fences, too.
 #[derive(Debug, Default)]
