@@ -3,7 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::run::{Plan, run};
+use super::invariants::Invariant;
+use super::run::{Plan, run_with};
 use super::witness::Violation;
 
 /// A schedule that cannot be made smaller by leaving out any part, or not in the time there was.
@@ -23,13 +24,26 @@ pub struct Shrunk {
 /// # Errors
 /// A runtime could not be made.
 pub fn shrink(plan: &Plan, violation: &Violation, limit: Duration) -> io::Result<Shrunk> {
+    shrink_with(plan, violation, limit, Vec::new)
+}
+
+/// The same, with invariants of one's own besides.
+///
+/// # Errors
+/// A runtime could not be made.
+pub fn shrink_with(
+    plan: &Plan,
+    violation: &Violation,
+    limit: Duration,
+    more: impl Fn() -> Vec<Box<dyn Invariant>>,
+) -> io::Result<Shrunk> {
     let all = plan.schedule().iter().map(|fault| fault.number).collect();
     let fails = |keep: &[usize]| {
         let plan = Plan {
             keep: Some(keep.to_vec()),
             ..plan.clone()
         };
-        let found = run(&plan)?.violation;
+        let found = run_with(&plan, more())?.violation;
         Ok(found.filter(|found| found.invariant == violation.invariant))
     };
     let mut shrinker = Shrinker {

@@ -13,7 +13,9 @@ type Life = (Group, MemberId, Incarnation);
 /// A life of a member that has ended never comes back.
 ///
 /// G1, G2, G7, S1; M2, M3. By the store's own account: no heartbeat is accepted of a life that has
-/// left, that a swap has counted as ended, or whose last ttl has passed by the store's wall clock.
+/// left, that a swap has counted as ended, or whose last ttl has passed by the store's wall clock. A
+/// store that loses its memory forgets ends, too: a heartbeat that was long on its way may find the
+/// record of a life that its own member has left.
 #[derive(Debug, Default)]
 pub struct EndedStaysEnded {
     ended: BTreeSet<Life>,
@@ -49,6 +51,11 @@ impl Invariant for EndedStaysEnded {
                 let lives = swap.ended.iter().cloned();
                 self.ended
                     .extend(lives.map(|(id, life)| (swap.group.clone(), id, life)));
+                Ok(())
+            }
+            Seen::Store(Event::MemoryLost { .. }) => {
+                self.ended.clear();
+                self.expires.clear();
                 Ok(())
             }
             Seen::Store(Event::Beat {
