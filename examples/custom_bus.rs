@@ -1,5 +1,5 @@
-//! A bus for a broker that Coordinator does not know: two traits, three methods. Order, gaps and
-//! types come with it.
+//! A bus for a broker that Coordinator does not know: two traits, three methods. Order, gaps, types,
+//! members and elections by vote come with it.
 //!
 //! `cargo run --example custom_bus`
 #![allow(clippy::print_stdout, reason = "an example speaks to its reader")]
@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use coordinator_core::{
     Backend, BusError, ClusterBus, Feed, FeedEvent, Frame, Start, Topic, async_trait,
 };
-use coordinator_node::{Incoming, Node};
+use coordinator_node::{Election, ElectionConfig, Incoming, Node, Quorum};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 /// The broker's client. This toy hands every message to every listener, and keeps 100 of them.
@@ -62,6 +62,21 @@ impl Feed for AcmeFeed {
     }
 }
 
+/// Waits until a node sees so many members. It goes by what it hears, so others may see others.
+async fn sees(node: &Node, wanted: usize) {
+    let mut members = node.members();
+    while members.current().len() != wanted {
+        members.changed().await;
+    }
+    println!("members that {} sees: {wanted}", node.id());
+}
+
+/// One of three leads, and two of them must agree: a fourth process makes no second majority.
+fn router(node: &Node) -> Election {
+    let config = ElectionConfig::new("router").ttl(Duration::from_millis(500));
+    node.election(config.by_vote(Quorum::fixed(["a", "b", "c"])))
+}
+
 const NEWS: Topic<String> = Topic::new("news");
 
 #[tokio::main(flavor = "current_thread")]
@@ -75,23 +90,30 @@ async fn main() -> anyhow::Result<()> {
             .start()
             .await
     };
-    let (a, b) = (start("a").await?, start("b").await?);
+    let (a, b, c) = (start("a").await?, start("b").await?, start("c").await?);
     let mut news = b.bus().subscribe(&NEWS).others_only().await?;
     for number in 1..=3 {
         a.bus().publish(&NEWS, &format!("message {number}")).await?;
     }
     for number in 1..=3 {
-        let next = tokio::time::timeout(Duration::from_secs(5), news.next());
-        match next.await? {
+        match news.next().await {
             Some(Incoming::Message(message)) => {
                 println!("{}: {}", message.origin, message.payload);
                 ensure!(message.payload == format!("message {number}"), "in order");
             }
-            Some(Incoming::Gap(gap)) => bail!("nothing was lost: {gap:?}"),
-            Some(Incoming::Malformed(bad)) => bail!("it can be read: {}", bad.error),
-            None => bail!("the bus is open"),
+            other => bail!("nothing was lost, and all can be read: {other:?}"),
         }
     }
-    a.shutdown().await?;
-    Ok(b.shutdown().await?)
+    // Whoever watches an election votes in it, too.
+    let (mut seen, _votes) = (router(&b).observe(), router(&c).observe());
+    let term = router(&a).campaign().await?;
+    let leader = seen.leader().await.context("the node is there")?;
+    println!("leader that b sees: {}", leader.leader);
+    ensure!(leader == term.term(), "one leader, with one token");
+    term.resign().await?;
+    sees(&a, 3).await;
+    b.shutdown().await?; // says goodbye
+    sees(&a, 2).await;
+    c.shutdown().await?;
+    Ok(a.shutdown().await?)
 }

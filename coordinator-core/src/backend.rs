@@ -25,7 +25,8 @@ pub trait Executor: Send + Sync + 'static {
 /// `Backend { bus: redis.bus, ..postgres }`.
 #[derive(Clone, Default)]
 pub struct Backend {
-    /// Carries messages. Needed by `bus`, transfers and elections by vote.
+    /// Carries messages. Needed by `bus`, transfers and elections by vote. Without `members` it also
+    /// carries heartbeats, by which each node judges who is there.
     pub bus: Option<Arc<dyn ClusterBus>>,
     /// Grants leases. Needed by elections by lease, locks and shards.
     pub locks: Option<Arc<dyn LockBackend>>,

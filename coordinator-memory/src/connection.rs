@@ -112,7 +112,7 @@ impl Connection {
     ///
     /// Ends when the connection breaks, for then the store no longer knows who waits. Cancel safe.
     pub(crate) async fn hint(&self, hint: impl Future<Output = ()> + Send) -> Result<(), Failure> {
-        let mut breaks = self.link.breaks();
+        let broken = self.link.broken();
         self.leave().await?;
         let heard = async {
             hint.await;
@@ -124,7 +124,7 @@ impl Connection {
         };
         tokio::select! {
             biased;
-            _ = breaks.changed() => self.connected(),
+            () = broken => self.connected(),
             () = heard => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coordinator_core::{
     Claim, EndReason, Epoch, FencingToken, Group, Incarnation, Instance, Key, Keyspace, MemberId,
-    MemoryId,
+    MemoryId, Position, ShardId,
 };
 
 /// One thing that the store did.
@@ -91,6 +91,45 @@ pub enum Event {
         keyspace: Keyspace,
         /// The epoch of the new one.
         epoch: Epoch,
+        /// The lives that it counts as ended.
+        ended: Vec<(MemberId, Incarnation)>,
+    },
+    /// A member showed that it lives. Told to observers only: it comes too often to be kept.
+    Beat {
+        /// The group.
+        group: Group,
+        /// Its name.
+        id: MemberId,
+        /// The number of its life.
+        incarnation: Incarnation,
+        /// How long it lives from now.
+        ttl: Duration,
+    },
+    /// A shard was claimed, and its position read. Told to observers only.
+    Loaded {
+        /// The group.
+        group: Group,
+        /// The keyspace.
+        keyspace: Keyspace,
+        /// The shard.
+        shard: ShardId,
+        /// The token of the claim.
+        token: FencingToken,
+        /// What was read.
+        position: Option<Position>,
+    },
+    /// A position was stored. Told to observers only.
+    Saved {
+        /// The group.
+        group: Group,
+        /// The keyspace.
+        keyspace: Keyspace,
+        /// The shard.
+        shard: ShardId,
+        /// The token it was stored under.
+        token: FencingToken,
+        /// What was stored.
+        position: Position,
     },
     /// The store lost its memory, or a part of it.
     MemoryLost {
@@ -100,6 +139,21 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether the history keeps it.
+    pub(crate) fn is_kept(&self) -> bool {
+        match self {
+            Self::Granted { .. }
+            | Self::Renewed { .. }
+            | Self::Released { .. }
+            | Self::Joined { .. }
+            | Self::Ended { .. }
+            | Self::Evicted { .. }
+            | Self::Swapped { .. }
+            | Self::MemoryLost { .. } => true,
+            Self::Beat { .. } | Self::Loaded { .. } | Self::Saved { .. } => false,
+        }
+    }
+
     pub(crate) fn granted(claim: &Claim, token: FencingToken) -> Self {
         Self::Granted {
             key: claim.key.clone(),
@@ -143,14 +197,14 @@ impl History {
         }
     }
 
-    pub(crate) fn record(&mut self, at: Duration, event: Event) {
+    pub(crate) fn record(&mut self, entry: Entry) {
         if self.limit == 0 {
             return;
         }
         if self.entries.len() == self.limit {
             self.entries.pop_front();
         }
-        self.entries.push_back(Entry { at, event });
+        self.entries.push_back(entry);
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {

@@ -122,7 +122,9 @@
 //! and losses, and the seed that each start of each member gets for its own choices. On a paused
 //! runtime with one thread, two runs of one test are equal, and so are their
 //! [`history`](MemoryStore::history). [`MemoryStore::history`] tells, in true time, what was
-//! granted when: a test can check what overlapped.
+//! granted when: a test can check what overlapped. An
+//! [`observer`](MemoryStoreBuilder::observer) is called at each of these acts, and can look at
+//! what the store knows at that moment.
 //!
 //! # What it guarantees
 //!
@@ -160,6 +162,7 @@ mod history;
 mod link;
 mod locks;
 mod members;
+mod observe;
 mod ports;
 mod refusal;
 mod state;
@@ -171,5 +174,6 @@ mod turns;
 pub use faults::Delay;
 pub use history::{Entry, Event};
 pub use link::Link;
+pub use observe::Observed;
 pub use state::Replica;
 pub use store::{MemoryStore, MemoryStoreBuilder};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use coordinator_core::{MemberId, Moment};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::faults::{Delay, Failure, Faults, Plan, chance};
@@ -34,8 +35,8 @@ pub(crate) struct LinkState {
     faults: Shared<Faults>,
     random: Shared<StdRng>,
     processes: Shared<Processes>,
-    /// Counts the times that the connection broke: what waits for a hint looks at it.
-    breaks: watch::Sender<u64>,
+    /// Told of each break of the connection: what waits for a hint listens to it.
+    breaks: Notify,
 }
 
 /// All starts of one member.
@@ -66,7 +67,7 @@ impl LinkState {
                 count: 0,
                 paused: false,
             }),
-            breaks: watch::Sender::new(0),
+            breaks: Notify::new(),
         }
     }
 
@@ -131,14 +132,14 @@ impl LinkState {
         chance(&mut self.random.lock(), probability)
     }
 
-    /// A watch that moves when the connection breaks.
-    pub(crate) fn breaks(&self) -> watch::Receiver<u64> {
-        self.breaks.subscribe()
+    /// Ends at the next break of the connection, from this call on.
+    pub(crate) fn broken(&self) -> Notified<'_> {
+        self.breaks.notified()
     }
 
     /// Ends all waits for hints: their connection is gone.
     pub(crate) fn break_waits(&self) {
-        self.breaks.send_modify(|breaks| *breaks += 1);
+        self.breaks.notify_waiters();
     }
 
     fn each_process(&self, act: impl Fn(&Process)) {

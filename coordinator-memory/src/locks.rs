@@ -36,6 +36,8 @@ struct Row {
     grant: Option<Grant>,
     /// The attempt that was released last: asked again, it is no new attempt (L2, R1).
     released: Option<(Instance, ClaimId)>,
+    /// Written by a store that this one took over from: what was written after it is lost.
+    inherited: bool,
 }
 
 /// A lease that was granted, and perhaps has expired since.
@@ -134,6 +136,7 @@ impl Locks {
                 token,
                 grant: Some(granted(claim, now)),
                 released: None,
+                inherited: false,
             },
         );
         Ok(token)
@@ -155,8 +158,11 @@ impl Locks {
                     .lease(now)
                     .is_some_and(|lease| lease.instance == claim.instance)
         });
-        if let Some(grant) = held.and_then(|row| row.grant.as_mut()) {
+        if let Some(row) = held
+            && let Some(grant) = row.grant.as_mut()
+        {
             grant.expires = now + claim.ttl;
+            row.inherited = false;
             return Ok(Renewal::Renewed);
         }
         if terms.quarantine.is_some() && self.may_register(claim, token, now) {
@@ -174,8 +180,10 @@ impl Locks {
             return false;
         }
         self.rows.get(&claim.key).is_none_or(|row| {
-            // The very same grant, which only looks expired because its renewals were lost.
+            // The very same grant, which only looks expired because its renewals were lost. One that
+            // has expired since is over (R2), however late its last renewal arrives.
             let same = row.token == token
+                && row.inherited
                 && row
                     .grant
                     .as_ref()
@@ -191,6 +199,7 @@ impl Locks {
                 token,
                 grant: Some(granted(claim, now)),
                 released: None,
+                inherited: false,
             },
         );
     }
@@ -214,6 +223,13 @@ impl Locks {
         }
         row.released = row.grant.take().map(|grant| (grant.instance, grant.id));
         Ok(Release::Released)
+    }
+
+    /// These are the rows of a store that another one takes over from.
+    pub(crate) fn inherit(&mut self) {
+        for row in self.rows.values_mut() {
+            row.inherited = true;
+        }
     }
 
     /// Ends a lease now, as an administrator does: the row stays, and so the tokens rise (K4).
@@ -399,6 +415,22 @@ mod tests {
     }
 
     /// I6 holds during the quarantine only.
+    /// I6, R2: a grant that came back in quarantine, and expired there, is over.
+    #[test]
+    fn in_quarantine_a_late_renewal_revives_no_grant_that_has_expired_since() {
+        let (mut locks, claim) = (Locks::default(), claim(1, 1));
+        let token = granted_token(locks.acquire(&claim, None, terms(0)));
+        locks.inherit();
+        let renew = |locks: &mut Locks, at| locks.renew(&claim, token, quarantined(at)).unwrap();
+        assert_eq!(
+            renew(&mut locks, 12),
+            Renewal::Renewed,
+            "its renewals were lost"
+        );
+        assert_eq!(renew(&mut locks, 21), Renewal::Renewed, "it lasts");
+        assert_eq!(renew(&mut locks, 31), Renewal::Lost, "it has expired");
+    }
+
     #[test]
     fn outside_of_quarantine_an_unknown_token_is_lost() {
         let mut locks = Locks::default();

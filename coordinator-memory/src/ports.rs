@@ -401,8 +401,7 @@ impl CheckpointStore for Connection {
         let asked = (group.clone(), keyspace.clone());
         let answer = self.request(move |state| {
             check_keyspace(&asked.0, &asked.1)?;
-            let checkpoints = &mut state.kept.checkpoints;
-            Ok(checkpoints.load(&asked.0, &asked.1, shard, token))
+            Ok(state.load(&asked.0, &asked.1, shard, token))
         });
         answer
             .await
@@ -412,7 +411,7 @@ impl CheckpointStore for Connection {
 
     async fn save(&self, checkpoint: &Checkpoint) -> Result<Save, CheckpointError> {
         let (asked, keyspace) = (checkpoint.clone(), &checkpoint.keyspace);
-        let answer = self.request(move |state| state.kept.checkpoints.save(&asked));
+        let answer = self.request(move |state| state.save(&asked));
         answer
             .await
             .map_err(failed!(CheckpointError, "save", keyspace))?

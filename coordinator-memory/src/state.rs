@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use coordinator_core::{
-    Acquisition, Beat, Claim, EndReason, Eviction, FencingToken, Group, Heartbeat, Incarnation,
-    Join, Joined, Key, Leave, MemberId, MemoryId, Moment, Release, Renewal, Swap, Swapped,
+    Acquisition, Beat, Checkpoint, Claim, EndReason, Eviction, FencingToken, Group, Heartbeat,
+    Incarnation, Join, Joined, Key, Keyspace, Leave, Load, MemberId, MemoryId, Moment, Release,
+    Renewal, Save, ShardId, Swap, Swapped,
 };
 
 use crate::assignments::Assignments;
 use crate::checkpoints::Checkpoints;
-use crate::history::{Event, History};
+use crate::history::{Entry, Event, History};
 use crate::locks::{Locks, Terms};
 use crate::members::Members;
+use crate::observe::{Observed, Observer};
 use crate::refusal::Refusal;
 use crate::time::WallClock;
 use crate::turns::Turns;
@@ -31,6 +33,7 @@ pub(crate) struct State {
     pub(crate) kept: Kept,
     pub(crate) turns: Turns,
     pub(crate) history: History,
+    observer: Option<Observer>,
 }
 
 /// What a replica has a copy of.
@@ -49,7 +52,7 @@ pub(crate) struct Kept {
 pub struct Replica(pub(crate) Kept);
 
 impl State {
-    pub(crate) fn new(max_ttl: Duration, history: usize) -> Self {
+    pub(crate) fn new(max_ttl: Duration, history: usize, observer: Option<Observer>) -> Self {
         Self {
             clock: WallClock::new(),
             max_ttl,
@@ -59,6 +62,7 @@ impl State {
             kept: Kept::default(),
             turns: Turns::default(),
             history: History::new(history),
+            observer,
         }
     }
 
@@ -88,6 +92,7 @@ impl State {
         self.clock.forward(A_MOMENT);
         let former = std::mem::replace(&mut self.kept, kept);
         self.kept.members.succeed(&former.members, self.now());
+        self.kept.locks.inherit();
         self.turns.forget();
         self.memories += 1;
         self.memory = memory_id(self.memories);
@@ -100,7 +105,21 @@ impl State {
     }
 
     pub(crate) fn record(&mut self, event: Event) {
-        self.history.record(self.clock.elapsed(), event);
+        let at = self.clock.elapsed();
+        let entry = Entry { at, event };
+        if let Some(observer) = &self.observer {
+            observer.tell(&Observed::new(&entry, &self.kept, self.clock.now()));
+        }
+        if entry.event.is_kept() {
+            self.history.record(entry);
+        }
+    }
+
+    /// The same, for what nobody but an observer wants to know.
+    fn tell(&mut self, event: impl FnOnce() -> Event) {
+        if self.observer.is_some() {
+            self.record(event());
+        }
     }
 
     pub(crate) fn acquire(&mut self, claim: &Claim) -> Result<Acquisition, Refusal> {
@@ -163,20 +182,41 @@ impl State {
             snapshot,
             ..
         } = &joined
-            && snapshot.versions != known
         {
-            self.record(Event::Joined {
-                group: join.group.clone(),
-                id: join.id.clone(),
-                incarnation: *incarnation,
-            });
+            let (group, id, incarnation) = (join.group.clone(), join.id.clone(), *incarnation);
+            if snapshot.versions == known {
+                // The same life, asked for again: it lives for another ttl.
+                let ttl = join.ttl;
+                self.tell(|| Event::Beat {
+                    group,
+                    id,
+                    incarnation,
+                    ttl,
+                });
+            } else {
+                self.record(Event::Joined {
+                    group,
+                    id,
+                    incarnation,
+                });
+            }
         }
         Ok(joined)
     }
 
     pub(crate) fn heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<Beat, Refusal> {
         let terms = self.terms();
-        self.kept.members.heartbeat(heartbeat, &self.memory, terms)
+        let members = &mut self.kept.members;
+        let beat = members.heartbeat(heartbeat, &self.memory, terms)?;
+        if let Beat::Alive { .. } = beat {
+            self.tell(|| Event::Beat {
+                group: heartbeat.group.clone(),
+                id: heartbeat.id.clone(),
+                incarnation: heartbeat.incarnation,
+                ttl: heartbeat.ttl,
+            });
+        }
+        Ok(beat)
     }
 
     pub(crate) fn leave(&mut self, group: &Group, id: &MemberId, life: Incarnation) -> Leave {
@@ -218,9 +258,44 @@ impl State {
                 group: swap.group.clone(),
                 keyspace: swap.keyspace.clone(),
                 epoch,
+                ended: swap.ended.clone(),
             });
         }
         Ok(swapped)
+    }
+
+    pub(crate) fn load(
+        &mut self,
+        group: &Group,
+        keyspace: &Keyspace,
+        shard: ShardId,
+        token: FencingToken,
+    ) -> Load {
+        let load = self.kept.checkpoints.load(group, keyspace, shard, token);
+        if let Load::Loaded(position) = &load {
+            self.tell(|| Event::Loaded {
+                group: group.clone(),
+                keyspace: keyspace.clone(),
+                shard,
+                token,
+                position: position.clone(),
+            });
+        }
+        load
+    }
+
+    pub(crate) fn save(&mut self, checkpoint: &Checkpoint) -> Result<Save, Refusal> {
+        let save = self.kept.checkpoints.save(checkpoint)?;
+        if save == Save::Saved {
+            self.tell(|| Event::Saved {
+                group: checkpoint.group.clone(),
+                keyspace: checkpoint.keyspace.clone(),
+                shard: checkpoint.shard,
+                token: checkpoint.token,
+                position: checkpoint.position.clone(),
+            });
+        }
+        Ok(save)
     }
 }
 
@@ -245,7 +320,7 @@ mod tests {
     /// L3: also in the moment in which the lease has run out, and nobody was woken yet.
     #[tokio::test(start_paused = true)]
     async fn nobody_slips_in_between_an_expiry_and_the_waiter_who_is_next() {
-        let mut state = State::new(Duration::from_secs(30), 16);
+        let mut state = State::new(Duration::from_secs(30), 16, None);
         let key = Key::from("k");
         assert!(matches!(
             state.acquire(&claim(1)),
@@ -274,7 +349,7 @@ mod tests {
     /// One grant is one entry of the history, however often it is asked for.
     #[tokio::test(start_paused = true)]
     async fn the_history_is_bounded_and_tells_each_grant_once() {
-        let mut state = State::new(Duration::from_secs(30), 2);
+        let mut state = State::new(Duration::from_secs(30), 2, None);
         for _ in 0..3 {
             assert!(matches!(
                 state.acquire(&claim(1)),

@@ -13,6 +13,7 @@ use crate::bus::BusHub;
 use crate::connection::Connection;
 use crate::history::Entry;
 use crate::link::{Link, LinkState};
+use crate::observe::{Observed, Observer};
 use crate::state::{Kept, Replica, State};
 use crate::sync::Shared;
 
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     max_ttl: Duration,
     trust_empty_store: bool,
     history: usize,
+    observer: Option<Observer>,
     pub(crate) request_timeout: Duration,
     pub(crate) payload_limit: Option<usize>,
     pub(crate) feed_frames: usize,
@@ -100,6 +102,7 @@ impl MemoryStore {
                 max_ttl: MAX_TTL,
                 trust_empty_store: false,
                 history: 16 * 1024,
+                observer: None,
                 request_timeout: Duration::from_secs(5),
                 payload_limit: None,
                 feed_frames: 64 * 1024,
@@ -310,10 +313,22 @@ impl MemoryStoreBuilder {
         self
     }
 
+    /// Calls `observer` at each act of the store, in the order of the acts, and in the middle of
+    /// them: so a test checks what holds at that very moment. It is told of more than the history
+    /// keeps: every heartbeat, and what happens to positions.
+    ///
+    /// The store stands still meanwhile: the observer must not ask it, nor wait for anything that
+    /// does. What it may want to know is in the [`Observed`].
+    pub fn observer(mut self, observer: impl Fn(&Observed<'_>) + Send + Sync + 'static) -> Self {
+        self.settings.observer = Some(Observer::new(observer));
+        self
+    }
+
     /// Makes the store. Its time begins now.
-    pub fn build(self) -> MemoryStore {
+    pub fn build(mut self) -> MemoryStore {
+        let observer = self.settings.observer.take();
         let settings = self.settings;
-        let state = State::new(settings.max_ttl, settings.history);
+        let state = State::new(settings.max_ttl, settings.history, observer);
         let hub = Arc::new(Hub {
             bus: BusHub::new(&settings),
             settings,

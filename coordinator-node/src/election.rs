@@ -26,6 +26,7 @@ use crate::errors::{AcquireError, RunError};
 use crate::lease::{Campaign, CampaignConfig, Ended, TermControl, while_held};
 use crate::shared::Shared;
 use crate::tasks::sleep_until;
+use crate::vote::{LiveLocks, Place, Quorum, Votes};
 
 /// One election. A cheap clone.
 #[derive(Clone)]
@@ -40,6 +41,12 @@ struct Inner {
     memory: Mutex<Memory>,
     /// Told of each term that begins or ends here.
     changed: Arc<Notify>,
+}
+
+/// Who grants the lease of an election.
+struct Source {
+    locks: Arc<dyn LockBackend>,
+    votes: Option<Arc<Votes>>,
 }
 
 /// What an election remembers between its terms.
@@ -124,7 +131,7 @@ impl Election {
     /// node that shuts down.
     pub async fn campaign(&self) -> Result<Leadership, AcquireError> {
         let trust = self.check()?;
-        let locks = self.locks()?;
+        let Source { locks, votes } = self.source(&trust)?;
         if self.inner.config.priority > 0 && !self.shared.elections.has_bus() {
             return Err(AcquireError::MissingPart {
                 name: self.name(),
@@ -143,6 +150,8 @@ impl Election {
             floor: self.memory().floor,
             changed: self.inner.changed.clone(),
         };
+        // While it is waited for, and not longer, the voter campaigns.
+        let _standing = votes.map(|votes| votes.stand(config.floor));
         let campaign = Campaign::start(&self.shared.context, &locks, config);
         let name = self.name();
         let elected = tokio::select! {
@@ -167,7 +176,10 @@ impl Election {
 
     /// Watches who leads, without taking part.
     pub fn observe(&self) -> Observer {
-        Observer::start(&self.shared, &self.inner.key, &self.inner.changed)
+        // What cannot be had, or is not allowed, `campaign` says; nobody is seen to lead.
+        let source = self.check().and_then(|trust| self.source(&trust));
+        let locks = source.ok().map(|source| source.locks);
+        Observer::start(&self.shared, locks, &self.inner.key, &self.inner.changed)
     }
 
     /// Waits out the cool-down after a loss.
@@ -213,19 +225,51 @@ impl Election {
             })
     }
 
-    fn locks(&self) -> Result<Arc<dyn LockBackend>, AcquireError> {
-        let locks = self.shared.context.backend.locks.clone();
-        locks.ok_or_else(|| AcquireError::MissingPart {
+    /// Who grants the lease: the store, the votes, or both together.
+    fn source(&self, trust: &Trust) -> Result<Source, AcquireError> {
+        let missing = |part| AcquireError::MissingPart {
             name: self.name(),
-            part: "locks",
-        })
+            part,
+        };
+        let context = &self.shared.context;
+        let store = context.backend.locks.clone();
+        let Some(quorum) = self.inner.config.by_vote.clone() else {
+            let locks = store.ok_or_else(|| missing("locks"))?;
+            return Ok(Source { locks, votes: None });
+        };
+        if context.backend.bus.is_none() {
+            return Err(missing("bus"));
+        }
+        let live = quorum == Quorum::Live;
+        let place = Place {
+            key: self.inner.key.clone(),
+            name: self.inner.config.name.clone(),
+            quorum,
+            trust: *trust,
+        };
+        let store = if live {
+            Some(store.ok_or_else(|| missing("locks"))?)
+        } else {
+            None
+        };
+        let (voters, membership) = (&self.shared.voters, &self.shared.membership);
+        let votes = voters.votes(context, membership, &place);
+        let votes = votes.map_err(|source| AcquireError::Rejected {
+            name: self.name(),
+            source,
+        })?;
+        let locks: Arc<dyn LockBackend> = match store {
+            Some(store) => Arc::new(LiveLocks::new(context, votes.clone(), store)),
+            None => votes.clone(),
+        };
+        let votes = Some(votes);
+        Ok(Source { locks, votes })
     }
 
     fn ttl(&self) -> Duration {
-        self.inner
-            .config
-            .ttl
-            .unwrap_or(self.shared.context.trust.ttl())
+        let config = &self.inner.config;
+        let default = config.default_ttl(self.shared.context.trust.ttl());
+        config.ttl.unwrap_or(default)
     }
 
     fn drain_timeout(&self) -> Duration {

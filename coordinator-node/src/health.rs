@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use coordinator_core::{Guarantee, LostCause};
 
+use crate::members::MemberSource;
 use crate::shared::Shared;
 
 /// How a node stands at one moment. [`Health::is_ready`] sums it up.
@@ -24,8 +25,14 @@ pub struct Health {
 /// Whether a node is a member of its group, by its own clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// Its backend knows no members.
+    /// Its backend has neither members nor a bus.
     Alone,
+    /// Its backend has a bus and no members: it goes by the heartbeats that the bus brings.
+    Listening {
+        /// The bus brings nothing, not even its own heartbeats. What that means for the node's
+        /// work is for the application to say: it counts as ready.
+        isolated: bool,
+    },
     /// It is a member, and trusts so for this long without an answer of the store.
     Member {
         /// What is left of the trust window.
@@ -55,7 +62,7 @@ impl Health {
     /// nothing demanded is missing.
     pub fn is_ready(&self) -> bool {
         let member = match self.membership {
-            Standing::Alone | Standing::Member { .. } => true,
+            Standing::Alone | Standing::Listening { .. } | Standing::Member { .. } => true,
             Standing::Joining { .. } | Standing::Left => false,
         };
         member && !self.draining && self.missing.is_none()
@@ -63,12 +70,13 @@ impl Health {
 }
 
 fn standing(shared: &Shared) -> Standing {
-    if shared.context.backend.members.is_none() {
-        return Standing::Alone;
-    }
     let standing = shared.membership.standing().borrow().clone();
-    if standing.left {
-        return Standing::Left;
+    let isolated = standing.isolated;
+    match shared.membership.source() {
+        MemberSource::Nothing => return Standing::Alone,
+        MemberSource::Bus | MemberSource::Store if standing.left => return Standing::Left,
+        MemberSource::Bus => return Standing::Listening { isolated },
+        MemberSource::Store => {}
     }
     match shared.membership.trusted() {
         Some((_, until)) => Standing::Member {

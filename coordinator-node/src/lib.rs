@@ -69,6 +69,8 @@ mod shared;
 pub mod signal;
 mod tasks;
 pub mod telemetry;
+mod vote;
+mod watch;
 
 pub use builder::NodeBuilder;
 #[cfg(feature = "json")]
@@ -90,7 +92,8 @@ pub use handle::Node;
 pub use health::{Health, Standing};
 pub use lease::LeaseView;
 pub use lock::{Lock, LockConfig, LockGuard};
-pub use members::{BadMetadata, Members};
+pub use members::{BadMetadata, MemberSource, Members};
 pub use shards::{
     DEFAULT_SHARDS, DenseShard, Handoff, OnError, OwnedShard, Router, ShardConfig, Shards,
 };
+pub use vote::Quorum;

@@ -1,6 +1,8 @@
-//! Membership: one task that joins, shows that the node lives, and carries what its keepers report.
+//! Membership: one task that joins, shows that the node lives, and carries what its keepers report;
+//! or, where there is a bus and no store, one that beats and listens.
 
 mod driver;
+mod ear;
 mod handle;
 mod roster;
 
@@ -10,14 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coordinator_core::{
     Incarnation, Keyspace, KeyspaceReport, LostCause, MemoryId, Moment, Profile, Report, Snapshot,
 };
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 pub(crate) use handle::check_metadata;
-pub use handle::{BadMetadata, Members};
+pub use handle::{BadMetadata, MemberSource, Members};
 
 use crate::context::Context;
 use crate::errors::StartError;
+use crate::watch;
 use driver::Driver;
+use ear::Ear;
 
 /// Where the membership stands. The newest state is all that counts: who reads late misses nothing
 /// that it could still act upon.
@@ -31,10 +35,12 @@ pub(crate) struct Standing {
     pub(crate) memory: Option<MemoryId>,
     /// The end: no life will follow.
     pub(crate) left: bool,
+    /// Where there is only a bus: it brings nothing, not even our own beats.
+    pub(crate) isolated: bool,
 }
 
-/// The node's membership. Cheap to clone. A node without a `members` part has one that stands for
-/// nothing.
+/// The node's membership. Cheap to clone. A node without a `members` part has one that knows who is
+/// heard on the bus; without a bus as well, one that stands for nothing.
 #[derive(Clone)]
 pub(crate) struct Membership {
     shared: Arc<Shared>,
@@ -115,7 +121,7 @@ impl Membership {
             shared: shared.clone(),
         };
         let Some(store) = context.backend.members.clone() else {
-            return Ok(membership);
+            return membership.listen();
         };
         let (started, outcome) = oneshot::channel();
         // It ends by itself: with `stopping`, or when it has left.
@@ -130,6 +136,51 @@ impl Membership {
                 group: context.group.clone(),
                 waited: std::time::Duration::ZERO,
                 source: "the node is shutting down".into(),
+            }),
+        }
+    }
+
+    /// Goes by what the bus brings, if there is one: who is there is found out in the background.
+    fn listen(self) -> Result<Self, StartError> {
+        let context = &self.shared.context;
+        let Some(bus) = context.backend.bus.clone() else {
+            return Ok(self);
+        };
+        let profile = self.desk().profile.clone();
+        self.check_room(&profile)
+            .map_err(|error| StartError::Rejected {
+                group: context.group.clone(),
+                what: "the metadata, which the bus must carry",
+                source: error.into(),
+            })?;
+        let ear = Ear::new(self.shared.clone(), bus);
+        // It ends by itself: with `stopping`, or when it has left.
+        drop(context.tasks.spawn(ear.run()));
+        Ok(self)
+    }
+
+    /// Where the view of the members comes from.
+    pub(crate) fn source(&self) -> MemberSource {
+        let backend = &self.shared.context.backend;
+        match (&backend.members, &backend.bus) {
+            (Some(_), _) => MemberSource::Store,
+            (None, Some(_)) => MemberSource::Bus,
+            (None, None) => MemberSource::Nothing,
+        }
+    }
+
+    /// Whether what is told about this node reaches the others: a bus may take less than a store.
+    fn check_room(&self, profile: &Profile) -> Result<(), BadMetadata> {
+        let excess = match self.source() {
+            MemberSource::Bus => ear::excess(&self.shared, profile),
+            MemberSource::Store | MemberSource::Nothing => 0,
+        };
+        let given = handle::weight(&profile.metadata);
+        match excess {
+            0 => Ok(()),
+            _ => Err(BadMetadata {
+                given,
+                most: given.saturating_sub(excess),
             }),
         }
     }
@@ -166,8 +217,12 @@ impl Membership {
     }
 
     /// Replaces the metadata.
-    pub(crate) fn announce(&self, metadata: BTreeMap<String, String>) {
+    pub(crate) fn announce(&self, metadata: BTreeMap<String, String>) -> Result<(), BadMetadata> {
+        let mut told = self.desk().profile.clone();
+        told.metadata.clone_from(&metadata);
+        self.check_room(&told)?;
         self.change_profile(|profile| profile.metadata = metadata);
+        Ok(())
     }
 
     /// A keeper begins. It has read nothing yet, and so can miss nothing.
@@ -213,7 +268,7 @@ impl Membership {
     /// Leaves, all work having stopped. Whether the store confirmed it, before it would have let
     /// the membership run out by itself.
     pub(crate) async fn leave(&self) -> bool {
-        if self.shared.context.backend.members.is_none() {
+        if self.source() == MemberSource::Nothing {
             return true;
         }
         self.tell(|desk| desk.wish(Wish::Leave));

@@ -17,6 +17,7 @@ use crate::errors::{ShutdownError, StartError};
 use crate::members::Membership;
 use crate::shards::Keyspaces;
 use crate::tasks::{Ended, Handle};
+use crate::vote::Voters;
 
 /// How long the node's own tasks may take once all work has ended: their last replies.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
@@ -34,6 +35,7 @@ pub(crate) struct Parts {
     pub(crate) context: Arc<Context>,
     pub(crate) membership: Membership,
     pub(crate) elections: Arc<Elections>,
+    pub(crate) voters: Arc<Voters>,
     bus: Option<Arc<Hub>>,
     pub(crate) keyspaces: Keyspaces,
 }
@@ -59,6 +61,7 @@ impl Shared {
             context,
             membership,
             elections,
+            voters: Arc::default(),
             bus,
             keyspaces,
         };

@@ -52,7 +52,11 @@ metrics! {
     RENEWALS = "coordinator_renewals_total", Counter, ["key", "outcome"], "Renewals answered, by outcome.";
     RENEW_SECONDS = "coordinator_renew_seconds", Histogram, ["key"], "Round trip of a renewal, in seconds.";
     ACQUIRE_SECONDS = "coordinator_acquire_seconds", Histogram, ["key"], "From the wish for a lease to its grant, in seconds.";
-    HEARTBEATS = "coordinator_heartbeats_total", Counter, ["outcome"], "Heartbeats answered, by outcome.";
+    VOTES_SENT = "coordinator_votes_sent_total", Counter, ["key"], "Messages of elections by vote that this node sent.";
+    VOTES_DROPPED = "coordinator_votes_dropped_total", Counter, ["key", "reason"], "Messages of elections by vote that did not count: malformed, or of members that have another list of voters.";
+    HEARTBEATS = "coordinator_heartbeats_total", Counter, ["outcome"], "Heartbeats answered by the store, or sent over a bus alone, by outcome.";
+    HEARTBEATS_DROPPED = "coordinator_heartbeats_dropped_total", Counter, ["cause"], "Heartbeats of others that the bus brought and that were not understood, by cause.";
+    DUPLICATE_NAMES = "coordinator_duplicate_names_total", Counter, [], "Names that the bus showed to be in use by two live processes.";
     MEMBERSHIPS_LOST = "coordinator_memberships_lost_total", Counter, ["cause"], "Lives of this member that ended, by cause.";
     MEMBERS = "coordinator_members", Gauge, [], "Live members of the group, as this node last heard.";
     BUS_PUBLISHED = "coordinator_bus_published_total", Counter, ["outcome"], "Messages published, by outcome: sent or failed.";

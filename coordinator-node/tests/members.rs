@@ -11,7 +11,7 @@ mod support;
 use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
-use coordinator_node::{Backend, Members, Node, StartError};
+use coordinator_node::{Backend, MemberSource, Members, Node, StartError};
 use support::{Watch, builder, node, pass, within};
 
 fn names(members: &Members) -> Vec<String> {
@@ -245,12 +245,12 @@ async fn handles_go_on_after_shutdown_and_say_that_it_is_over() {
         .expect("nobody hears it");
 }
 
-/// A node on a bus alone has no members, and starts all the same.
+/// A node on locks alone has no members, and starts all the same.
 #[tokio::test(start_paused = true)]
 async fn a_node_without_members_starts_and_shuts_down() {
     let store = MemoryStore::new();
     let backend = Backend {
-        bus: store.connect("a").bus,
+        locks: store.connect("a").locks,
         clock: store.connect("a").clock,
         ..Backend::default()
     };
@@ -260,6 +260,7 @@ async fn a_node_without_members_starts_and_shuts_down() {
         .await
         .unwrap();
     assert_eq!(a.members().current(), []);
+    assert_eq!(a.members().source(), MemberSource::Nothing);
     let quiet = tokio::time::timeout(Duration::from_secs(60), async {
         let mut members = a.members();
         members.changed().await

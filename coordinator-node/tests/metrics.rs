@@ -13,8 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coordinator_memory::MemoryStore;
+use coordinator_node::core::{Frame, Instance};
 use coordinator_node::telemetry::{METRICS, MetricKind};
-use coordinator_node::{Bytes, Node, OwnedShard, ShardConfig, Topic};
+use coordinator_node::{
+    Backend, Bytes, ElectionConfig, Node, OwnedShard, Quorum, ShardConfig, Topic,
+};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::{lead, node, pass, within};
 
@@ -111,6 +114,10 @@ async fn day(store: &MemoryStore, mut look: impl FnMut()) {
     look();
     wedge(&a, &b).await;
     look();
+    vote(&a, &b).await;
+    look();
+    hearsay(store).await;
+    look();
     let (a, b) = tokio::join!(a.shutdown(), b.shutdown());
     drop((a, b));
     one.await
@@ -120,6 +127,17 @@ async fn day(store: &MemoryStore, mut look: impl FnMut()) {
         .expect("no panic")
         .expect("a shutdown is no error");
     look();
+}
+
+/// Two members with different lists of voters: their votes do not count for each other.
+async fn vote(a: &Node, b: &Node) {
+    let e = |names: &[&str]| {
+        let quorum = Quorum::fixed(names.iter().copied());
+        ElectionConfig::new("by-vote").by_vote(quorum)
+    };
+    let _watching = b.election(e(&["a", "b"])).observe();
+    let term = lead(&a.election(e(&["a"]))).await;
+    term.resign().await.expect("nobody is in the way");
 }
 
 /// One member never gives a shard back, and is put out (S4).
@@ -133,6 +151,28 @@ async fn wedge(a: &Node, b: &Node) {
     let other = a.shards(config()).await.expect("nothing is in the way");
     pass(45.0).await;
     drop((kept, other));
+}
+
+/// Nodes with nothing but a bus, two of them under one name, and a beat that is none (G6).
+async fn hearsay(store: &MemoryStore) {
+    let only_bus = |name: &str| {
+        let backend = Backend {
+            members: None,
+            ..store.connect(name)
+        };
+        Node::builder("test").member("x").backend(backend)
+    };
+    let one = only_bus("x").start().await.expect("the bus is there");
+    pass(1.0).await;
+    let two = only_bus("twin").start().await.expect("the bus is there");
+    let bus = store.connect("noise").bus.expect("it has one");
+    let topic = Topic::new("test/members/beats");
+    let noise = Bytes::from_static(b"noise");
+    let frame = Frame::new(topic, "noise".into(), Instance::from_random(1), noise);
+    pass(1.0).await;
+    bus.publish(&[frame]).await.expect("the bus takes anything");
+    pass(1.0).await;
+    drop((one, two));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,6 @@
-//! Tests across crates, and of the documents.
+//! Tests across crates, and of the documents; and the simulation.
+
+pub mod sim;
 
 pub mod models;
 

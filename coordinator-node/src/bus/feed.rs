@@ -12,7 +12,6 @@ use coordinator_core::{
 use futures_util::FutureExt;
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
@@ -23,6 +22,7 @@ use super::queue::{Chunk, Event, Queue};
 use crate::context::Context;
 use crate::tasks::panic_message;
 use crate::telemetry;
+use crate::watch;
 
 /// So many events are handed on together at most, or little more than so many bytes.
 const CHUNK: usize = 128;

@@ -3,6 +3,8 @@ use std::time::Duration;
 use coordinator_core::BoxError;
 use coordinator_core::trust::Trust;
 
+use crate::vote::{Quorum, VOTE_WINDOW};
+
 /// How an election is held. A bare name is a configuration: `node.election("scheduler")`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,6 +25,10 @@ pub struct ElectionConfig {
     /// Lead only while the work reports progress at least this often, by `progress` or `tick`. A
     /// stuck leader then leads no longer than this and a ttl. Off by default.
     pub stall_limit: Option<Duration>,
+    /// Let members vote who leads, over the bus, instead of asking the store for a lease. The ttl is
+    /// then the window of the election, 2 s by default, and the same for all its members. Off by
+    /// default.
+    pub by_vote: Option<Quorum>,
     /// How long not to campaign after a loss, so that another may try; 1 s by default.
     pub cool_down: Duration,
 }
@@ -37,6 +43,7 @@ impl ElectionConfig {
             priority: 0,
             drain_timeout: None,
             stall_limit: None,
+            by_vote: None,
             cool_down: Duration::from_secs(1),
         }
     }
@@ -71,6 +78,12 @@ impl ElectionConfig {
         self
     }
 
+    /// Sets [`Self::by_vote`].
+    pub fn by_vote(mut self, quorum: Quorum) -> Self {
+        self.by_vote = Some(quorum);
+        self
+    }
+
     /// Sets [`Self::cool_down`].
     pub fn cool_down(mut self, span: Duration) -> Self {
         self.cool_down = span;
@@ -81,7 +94,18 @@ impl ElectionConfig {
     pub(crate) fn check(&self, default_ttl: Duration) -> Result<Trust, BoxError> {
         coordinator_core::check_name("election", &self.name)?;
         check_spans(self.drain_timeout, self.stall_limit)?;
-        trust(self.ttl, self.margin, default_ttl)
+        if let Some(quorum) = &self.by_vote {
+            quorum.check()?;
+        }
+        trust(self.ttl, self.margin, self.default_ttl(default_ttl))
+    }
+
+    /// The ttl where none is set.
+    pub(crate) fn default_ttl(&self, of_leases: Duration) -> Duration {
+        match &self.by_vote {
+            Some(_) => VOTE_WINDOW,
+            None => of_leases,
+        }
     }
 }
 

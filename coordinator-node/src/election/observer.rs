@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use coordinator_core::{Backoff, FencingToken, Holder, Key, LockBackend, MemberId};
 use rand::rngs::StdRng;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::context::Context;
 use crate::shared::Shared;
 use crate::tasks::Handle;
+use crate::watch;
 
 /// How long an observer waits for a hint before it looks all the same.
 const SLOW_POLL: Duration = Duration::from_secs(5);
@@ -30,10 +31,16 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn start(shared: &Arc<Shared>, key: &Key, changed: &Arc<Notify>) -> Self {
+    /// Watches who holds the key; without `locks`, nobody ever does.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        locks: Option<Arc<dyn LockBackend>>,
+        key: &Key,
+        changed: &Arc<Notify>,
+    ) -> Self {
         let (send, terms) = watch::channel(None);
         let context = shared.context.clone();
-        let Some(locks) = context.backend.locks.clone() else {
+        let Some(locks) = locks else {
             return Self {
                 terms,
                 watching: None,

@@ -11,7 +11,7 @@ use coordinator_core::{
     BoxError, Claim, ErrorKind, FencingToken, Key, Lease, LockBackend, LockError, LostCause,
     MemberId, Moment,
 };
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, trace};
 
@@ -21,6 +21,7 @@ use crate::context::{Context, WorkTicket};
 use crate::errors::AcquireError;
 use crate::tasks::sleep_until;
 use crate::telemetry;
+use crate::watch;
 
 /// What to campaign for, and how.
 #[derive(Clone)]

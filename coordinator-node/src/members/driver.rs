@@ -367,6 +367,7 @@ impl Driver {
                 cause: None,
                 memory: Some(memory),
                 left: false,
+                isolated: false,
             };
         });
         if let Some(started) = self.started.take()

@@ -12,7 +12,7 @@ use coordinator_core::machine::planner::{
 use coordinator_core::{
     Epoch, FencingToken, Key, Keyspace, Life, MemoryId, Moment, Strategy, Swapped,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
@@ -23,6 +23,7 @@ use crate::lease::{Campaign, CampaignConfig, HeldLease};
 use crate::members::{Membership, Standing, WantsReports};
 use crate::tasks::sleep_until;
 use crate::telemetry;
+use crate::watch;
 
 type Elected = Pin<Box<dyn Future<Output = Result<Option<HeldLease>, AcquireError>> + Send>>;
 

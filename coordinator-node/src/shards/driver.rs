@@ -14,7 +14,6 @@ use coordinator_core::machine::keeper::{
 use coordinator_core::machine::planner::PlannerConfig;
 use coordinator_core::{Backoff, Epoch, Incarnation, LostCause, MemoryId, Moment};
 use rand::rngs::StdRng;
-use tokio::sync::watch;
 use tracing::{debug, info, trace, warn};
 
 use document::{FIRST_PAUSE, Read};
@@ -26,6 +25,7 @@ use crate::lease::Grip;
 use crate::members::Standing;
 use crate::planner::{self, Planning};
 use crate::tasks::sleep_until;
+use crate::watch;
 
 type Reading = Pin<Box<dyn Future<Output = (MemoryId, Read)> + Send>>;
 type Hint = Pin<Box<dyn Future<Output = bool> + Send>>;

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coordinator_core::{AssignmentStore, Keyspace, Layout, Mismatch, StoreId};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::ShardConfig;
 use super::seat::{Seat, SeatId};
 use crate::context::Context;
 use crate::members::Membership;
 use crate::shared::Shared;
+use crate::watch;
 
 /// Takes the shards that are granted, on behalf of `run_shards`, `run_dense` or `Shards`.
 pub(super) trait Host: Send + Sync + 'static {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use coordinator_core::{
     AssignmentError, AssignmentStore, Backoff, Document, Epoch, Keyspace, MemberId, ShardId,
 };
-use tokio::sync::watch;
 use tracing::debug;
 
 use crate::context::Context;
+use crate::watch;
 
 /// Tells which member owns a key of a keyspace. A cheap clone. Any node can have one, also one
 /// that does not serve the keyspace.

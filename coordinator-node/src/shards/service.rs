@@ -7,7 +7,6 @@ use std::time::Duration;
 use coordinator_core::{
     AssignmentError, AssignmentStore, Backoff, BoxError, Document, Keyspace, Layout,
 };
-use tokio::sync::watch;
 
 use super::ShardConfig;
 use super::driver::Driver;
@@ -16,6 +15,7 @@ use crate::context::Context;
 use crate::errors::AcquireError;
 use crate::members::Membership;
 use crate::shared::Shared;
+use crate::watch;
 
 /// The keyspaces that this node has ever served: each has one keeper, for the node's life.
 #[derive(Clone)]

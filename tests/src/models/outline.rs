@@ -93,10 +93,7 @@ impl Outline {
             } else if byte.is_ascii_digit() {
                 let (number, end) = digits(bytes, at);
                 let is_before = |it: &&str| bytes[..at].ends_with(it.as_bytes());
-                match (
-                    before.iter().position(is_before),
-                    u64::try_from(number),
-                ) {
+                match (before.iter().position(is_before), u64::try_from(number)) {
                     (Some(base), Ok(number)) => marks.push(Mark::Number(base, number)),
                     (Some(_) | None, _) => plain.extend(&bytes[at..end]),
                 }

@@ -24,7 +24,6 @@ const NOT_SHOWN: &[(&str, &str)] = &[];
 const RULES_NOT_SHOWN: &[(&str, &str)] = &[
     ("I3", "the memory backend has no session identity"),
     ("G5", "no backend sees sessions end yet"),
-    ("G6", "there is no membership from a bus alone yet"),
     (
         "U5",
         "the memory backend has no connection that could be half open",

@@ -163,5 +163,9 @@ impl Lease {
             return self.finish(Outcome::Withdrawn, actions);
         }
         self.phase = Phase::Waiting { ask_at: now + wait };
+        if !self.withdrawn {
+            // It may be our turn sooner: once the store is back, or the vote is won.
+            actions.push(Action::WaitTurn);
+        }
     }
 }

@@ -102,7 +102,7 @@ fn trust_is_counted_from_the_first_acquire_whose_outcome_is_unknown() {
         request,
         kind: ErrorKind::Indeterminate,
     };
-    assert_eq!(lease.step(at(3.0), failed), []);
+    assert_eq!(lease.step(at(3.0), failed), [Action::WaitTurn]);
     let request = request_of(&lease.step(lease.deadline().unwrap(), Event::Tick));
     let actions = lease.step(
         at(4.0),
@@ -506,7 +506,8 @@ fn a_quarantine_is_waited_out() {
     let kind = ErrorKind::Quarantined {
         ends_within: Duration::from_secs(30),
     };
-    assert_eq!(lease.step(at(0.1), Event::Failed { request, kind }), []);
+    let failed = Event::Failed { request, kind };
+    assert_eq!(lease.step(at(0.1), failed), [Action::WaitTurn]);
     assert!(lease.deadline().unwrap() > at(30.1));
 }
 

@@ -1,0 +1,169 @@
+//! The two ways of the beats: one feed in, opened again when it ends; one frame at a time out.
+
+use std::any::Any;
+use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_core::{ClusterBus, Feed, FeedEvent, Frame, Start, Topic};
+use futures_util::FutureExt;
+use tokio::time::{sleep, timeout};
+
+use crate::tasks::panic_message;
+
+/// To open a feed may take so long.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The last word may take so long: a shutdown waits for it.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, String>> + Send>>;
+type Flight = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// What the line brings.
+pub(super) enum News {
+    /// What is sent from now on arrives.
+    Open,
+    /// Nothing arrives any more: why. See [`Line::reopen`].
+    Closed(String),
+    /// Something arrived.
+    Event(FeedEvent),
+}
+
+enum State {
+    Closed,
+    Opening(Opening),
+    Open(Box<dyn Feed>),
+}
+
+/// The feed of beats.
+pub(super) struct Line {
+    bus: Arc<dyn ClusterBus>,
+    topic: Topic,
+    state: State,
+}
+
+impl Line {
+    pub(super) fn new(bus: Arc<dyn ClusterBus>, topic: Topic) -> Self {
+        let mut line = Self {
+            bus,
+            topic,
+            state: State::Closed,
+        };
+        line.reopen(Duration::ZERO);
+        line
+    }
+
+    pub(super) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Opens the feed, after a pause.
+    pub(super) fn reopen(&mut self, pause: Duration) {
+        let (bus, topics) = (self.bus.clone(), [self.topic.clone()]);
+        self.state = State::Opening(Box::pin(async move {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            let open = AssertUnwindSafe(bus.subscribe(&topics, Start::Now)).catch_unwind();
+            match timeout(OPEN_WITHIN, open).await {
+                Ok(Ok(feed)) => feed.map_err(|error| error.to_string()),
+                Ok(Err(panic)) => Err(panicked(&*panic)),
+                Err(_) => Err(format!("not subscribed within {OPEN_WITHIN:?}")),
+            }
+        }));
+    }
+
+    /// What comes next. Cancel safe.
+    pub(super) async fn next(&mut self) -> News {
+        let error = match &mut self.state {
+            State::Closed => pending().await,
+            State::Opening(opening) => match opening.await {
+                Ok(feed) => {
+                    self.state = State::Open(feed);
+                    return News::Open;
+                }
+                Err(error) => error,
+            },
+            State::Open(feed) => match AssertUnwindSafe(feed.next()).catch_unwind().await {
+                Ok(Some(event)) => return News::Event(event),
+                Ok(None) => "the feed ended".to_owned(),
+                Err(panic) => panicked(&*panic),
+            },
+        };
+        self.state = State::Closed;
+        News::Closed(error)
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    format!("the backend panicked: {}", panic_message(panic))
+}
+
+/// What is under way to the bus: one frame, and behind it the newest one alone. An older one has
+/// nothing to say that the newest does not.
+pub(super) struct Sending {
+    bus: Arc<dyn ClusterBus>,
+    within: Duration,
+    flight: Option<Flight>,
+    next: Option<Frame>,
+}
+
+impl Sending {
+    /// Each frame may take so long.
+    pub(super) fn new(bus: Arc<dyn ClusterBus>, within: Duration) -> Self {
+        Self {
+            bus,
+            within,
+            flight: None,
+            next: None,
+        }
+    }
+
+    pub(super) fn send(&mut self, frame: Frame) {
+        if self.flight.is_some() {
+            self.next = Some(frame);
+        } else {
+            self.start(frame);
+        }
+    }
+
+    /// Sends this last one, past whatever is under way, and within the time of a shutdown.
+    pub(super) fn send_last(&mut self, frame: Frame) {
+        self.within = self.within.min(GOODBYE_WITHIN);
+        self.next = None;
+        self.start(frame);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.flight.is_none()
+    }
+
+    /// How the frame under way fared; for ever if there is none. Cancel safe.
+    pub(super) async fn sent(&mut self) -> Result<(), String> {
+        let Some(flight) = &mut self.flight else {
+            return pending().await;
+        };
+        let outcome = flight.await;
+        self.flight = None;
+        if let Some(frame) = self.next.take() {
+            self.start(frame);
+        }
+        outcome
+    }
+
+    fn start(&mut self, frame: Frame) {
+        let (bus, within) = (self.bus.clone(), self.within);
+        self.flight = Some(Box::pin(async move {
+            let batch = [frame];
+            let publish = AssertUnwindSafe(bus.publish(&batch)).catch_unwind();
+            match timeout(within, publish).await {
+                Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
+                Ok(Err(panic)) => Err(panicked(&*panic)),
+                Err(_) => Err(format!("no answer within {within:?}")),
+            }
+        }));
+    }
+}

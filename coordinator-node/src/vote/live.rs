@@ -1,0 +1,155 @@
+//! The vote chooses who asks, and the store decides.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coordinator_core::async_trait;
+use coordinator_core::{
+    Acquisition, Claim, ClaimId, ErrorKind, FencingToken, Guarantees, Holder, Key, LockBackend,
+    LockCapabilities, LockError, MemberId, Moment, Release, Renewal, StoreId,
+};
+
+use super::Votes;
+use crate::context::Context;
+use crate::tasks::sleep_until;
+
+/// Leases of a store, for whoever has a majority of the members seen: [`Quorum::Live`](super::Quorum).
+///
+/// The token is the store's. Trust ends when either the votes or the lease are not renewed, for both
+/// are asked at once, and one without the other renews nothing.
+pub(crate) struct LiveLocks {
+    context: Arc<Context>,
+    votes: Arc<Votes>,
+    store: Arc<dyn LockBackend>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The term that the present claim has by vote.
+    term: Option<(ClaimId, FencingToken)>,
+    /// The store's lease is another's until then, unless it is given back.
+    held_until: Option<Moment>,
+}
+
+impl LiveLocks {
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        votes: Arc<Votes>,
+        store: Arc<dyn LockBackend>,
+    ) -> Self {
+        Self {
+            context: context.clone(),
+            votes,
+            store,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The term that this claim has by vote.
+    fn term_of(&self, claim: &Claim) -> Option<FencingToken> {
+        let term = self.state().term.filter(|(id, _)| *id == claim.id);
+        term.map(|(_, token)| token)
+    }
+
+    /// Lets another be chosen to ask.
+    async fn yield_term(&self, claim: &Claim, term: FencingToken) {
+        self.state().term.take_if(|(id, _)| *id == claim.id);
+        self.votes.yield_term(claim, term).await;
+    }
+}
+
+#[async_trait]
+impl LockBackend for LiveLocks {
+    async fn acquire(&self, claim: &Claim) -> Result<Acquisition, LockError> {
+        let term = match self.votes.acquire(claim).await? {
+            Acquisition::Granted(term) => term,
+            Acquisition::HeldBy(holder) => return Ok(Acquisition::HeldBy(holder)),
+        };
+        self.state().term = Some((claim.id, term));
+        match self.store.acquire(claim).await {
+            Ok(Acquisition::Granted(token)) => Ok(Acquisition::Granted(token)),
+            Ok(Acquisition::HeldBy(holder)) => {
+                // The other side of a cut, or a leader that is no more.
+                let span = holder.free_in.unwrap_or(claim.ttl);
+                self.state().held_until = Some(self.context.now() + span);
+                self.yield_term(claim, term).await;
+                Ok(Acquisition::HeldBy(holder))
+            }
+            Err(error) => {
+                // Perhaps only we cannot reach the store. A grant that we may have without
+                // knowing it is asked for again, and so is kept for us.
+                if error.kind() != ErrorKind::Indeterminate {
+                    self.yield_term(claim, term).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn renew(&self, claim: &Claim, token: FencingToken) -> Result<Renewal, LockError> {
+        let Some(term) = self.term_of(claim) else {
+            return Ok(Renewal::Lost);
+        };
+        let votes = self.votes.renew(claim, term);
+        let (votes, lease) = tokio::join!(votes, self.store.renew(claim, token));
+        match (votes, lease) {
+            (Ok(Renewal::Lost), _) | (_, Ok(Renewal::Lost)) => Ok(Renewal::Lost),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Ok(Renewal::Renewed), Ok(Renewal::Renewed)) => Ok(Renewal::Renewed),
+        }
+    }
+
+    /// First the store, so that the next one who is chosen finds the lease free.
+    async fn release(
+        &self,
+        claim: &Claim,
+        token: FencingToken,
+        next: Option<&MemberId>,
+    ) -> Result<Release, LockError> {
+        let released = self.store.release(claim, token, next).await;
+        if let Some(term) = self.term_of(claim) {
+            self.votes.release(claim, term, next).await?;
+            self.state().term.take_if(|(id, _)| *id == claim.id);
+        }
+        released
+    }
+
+    async fn holder(&self, key: &Key) -> Result<Option<Holder>, LockError> {
+        self.store.holder(key).await
+    }
+
+    async fn wait_turn(&self, claim: &Claim) -> Result<(), LockError> {
+        let held_until = self.state().held_until;
+        if let Some(until) = held_until.filter(|until| self.context.now() < *until) {
+            // Winning a vote helps nobody before that.
+            let look_every = self.context.trust.look_every();
+            tokio::select! {
+                biased;
+                () = sleep_until(&*self.context.clock, Some(until), look_every) => {}
+                changed = self.store.changed(&claim.key) => changed?,
+            }
+        }
+        self.state().held_until = None;
+        self.votes.wait_turn(claim).await
+    }
+
+    async fn changed(&self, key: &Key) -> Result<(), LockError> {
+        self.store.changed(key).await
+    }
+
+    fn capabilities(&self) -> LockCapabilities {
+        LockCapabilities::new().wakes()
+    }
+
+    fn store(&self) -> StoreId {
+        self.store.store()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        self.store.guarantees()
+    }
+}

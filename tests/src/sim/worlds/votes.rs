@@ -1,0 +1,173 @@
+//! Elections by vote: over nothing but a bus, and over a bus with a store that decides.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use coordinator_node::core::{Backend, Key};
+use coordinator_node::{ElectionConfig, Quorum};
+
+use super::super::bounds::Terms;
+use super::super::faults::Class;
+use super::super::resource::Resources;
+use super::super::scene::{Scene, Sort, What};
+use super::draw::{ANY, BUS, Draw, WORK};
+use super::leases::{self, Leads};
+use super::{Life, Living, SeatPlan, World};
+
+/// An election by vote.
+#[derive(Debug, Clone)]
+pub(super) struct Votes {
+    terms: Terms,
+    latency: Duration,
+    members: usize,
+    live: bool,
+    priorities: bool,
+    resources: Resources,
+}
+
+impl Votes {
+    /// A fixed list of voters, who have nothing but a bus.
+    pub(super) fn fixed(draw: &mut Draw) -> Self {
+        Self::draw(draw, false)
+    }
+
+    /// Whoever is seen chooses who asks the store.
+    pub(super) fn live(draw: &mut Draw) -> Self {
+        Self::draw(draw, true)
+    }
+
+    fn draw(draw: &mut Draw, live: bool) -> Self {
+        let members = draw.members();
+        let priorities = draw.chance(0.2);
+        let window = Duration::from_millis([500, 1_000, 2_000, 2_000, 5_000][draw.number(0..5)]);
+        let mut terms = draw.terms();
+        terms.ttl = Duration::from_secs([2, 5][draw.number(0..2)]);
+        terms.max_ttl = terms.max_ttl.max(window);
+        terms.members = members;
+        terms.stall = draw.chance(0.5).then(|| window * 2 + leases::PERIOD * 2);
+        terms.restless = priorities;
+        terms.window = Some(window);
+        terms.drain = terms.drain.min(Duration::from_secs(2));
+        Self {
+            latency: draw.latency().min(window / 50),
+            terms,
+            members,
+            live,
+            priorities,
+            resources: Resources::default(),
+        }
+    }
+
+    fn election(&self, seat: usize) -> ElectionConfig {
+        let voters = (0..self.members).map(|at| format!("m{at}"));
+        let quorum = if self.live {
+            Quorum::Live
+        } else {
+            Quorum::fixed(voters)
+        };
+        let mut config = ElectionConfig::new("leader").by_vote(quorum);
+        config.ttl = self.terms.window;
+        config.stall_limit = self.terms.stall;
+        if self.priorities {
+            config = config.priority(u32::try_from(seat % 3).unwrap_or(0));
+        }
+        config
+    }
+}
+
+/// What has no meaning where nobody else may join, or no store is asked.
+fn fits(class: Class, live: bool) -> bool {
+    match class {
+        // Voters have names of their own, and strangers do not vote.
+        Class::RestartNewId | Class::MassJoin => false,
+        Class::StoreOutage
+        | Class::StoreRestart
+        | Class::StoreAmnesia
+        | Class::FailOver
+        | Class::ReplyLost
+        | Class::WallForward
+        | Class::WallBack => live,
+        _ => true,
+    }
+}
+
+impl World for Votes {
+    fn terms(&self) -> Terms {
+        self.terms.clone()
+    }
+
+    fn seats(&self) -> Vec<SeatPlan> {
+        let seat = |_| SeatPlan {
+            group: "g".into(),
+            fixed: true,
+            reserve: false,
+        };
+        (0..self.members).map(seat).collect()
+    }
+
+    fn wanted(&self) -> BTreeSet<What> {
+        BTreeSet::from(["g/leader".into()])
+    }
+
+    fn faults(&self) -> Vec<(Class, u32)> {
+        let own = [(Class::Transfer, 6), (Class::MemberWall, 3)];
+        let all = [&ANY[..], &WORK, &BUS, &BUS, &own].concat();
+        let fitting = all.into_iter().filter(|(class, _)| fits(*class, self.live));
+        fitting.collect()
+    }
+
+    fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    /// Members come from the bus alone; only `Live` has a store for its leases.
+    fn backend(&self, backend: Backend) -> Backend {
+        Backend {
+            locks: backend.locks.filter(|_| self.live),
+            members: None,
+            assignments: None,
+            checkpoints: None,
+            ..backend
+        }
+    }
+
+    fn live(&self, mut life: Life) -> Living {
+        let world = self.clone();
+        Box::pin(async move {
+            let config = world.election(life.process.seat);
+            let lead = leases::lead(life.fork(), config.clone(), world);
+            tokio::join!(lead, leases::hand_over(life, config));
+        })
+    }
+
+    fn settled(&self, scene: &Scene) -> Result<(), String> {
+        leases::leads(scene, "g/leader")?;
+        // A voter that abstains still is missing at the next renewal (V4).
+        let window = self.terms.window.unwrap_or_default() * 2;
+        for at in scene.present() {
+            let up = scene.now - scene.seats[at].running_since;
+            if up < window {
+                return Err(format!("m{at} abstains"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Leads for Votes {
+    fn drain(&self) -> Duration {
+        self.terms.drain
+    }
+
+    fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    fn sort(&self, key: Key) -> Sort {
+        if self.live {
+            Sort::Lease(key)
+        } else {
+            Sort::Vote
+        }
+    }
+}
