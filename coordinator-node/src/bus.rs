@@ -223,7 +223,7 @@ async fn finish(begun: Result<Begun, BoxError>, topic: Topic) -> Result<(), BusE
     let ticket = match begun {
         Ok(Begun::Queued(ticket)) => ticket,
         Ok(Begun::Waiting(shared, entry)) => {
-            let now = || shared.context.now();
+            let now = || shared.context.steady.now();
             match shared.outgoing.wait_for_room(now, entry).await {
                 Place::Queued(ticket) => ticket,
                 Place::Full => return Err(BusError::unavailable("publish", topic, QueueFull)),
@@ -287,7 +287,7 @@ impl Inner {
         let topic = wire;
         match self
             .outgoing
-            .offer(|| self.context.now(), Entry { topic, payload })
+            .offer(|| self.context.steady.now(), Entry { topic, payload })
         {
             Ok(Place::Queued(ticket)) => Ok(Begun::Queued(ticket)),
             Ok(Place::Closed | Place::Full) => Err(ShutDown.into()),

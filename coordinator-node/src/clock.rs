@@ -1,6 +1,6 @@
 //! The machine's clock, as leases need it (rule T5).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use std::time::Instant;
 use std::time::{Duration, SystemTime};
@@ -23,6 +23,24 @@ const NOISE: Duration = Duration::from_millis(5);
 pub(crate) struct SystemClock {
     origin: Base,
     seen: Mutex<Seen>,
+}
+
+/// The steady side of a clock: for ages and waits that others rely on, and that a clock which jumps
+/// ahead would stretch.
+pub(crate) struct Steady(pub(crate) Arc<dyn Clock>);
+
+impl Clock for Steady {
+    fn now(&self) -> Moment {
+        self.0.steady()
+    }
+
+    fn steady(&self) -> Moment {
+        self.0.steady()
+    }
+
+    fn wall_millis(&self) -> u64 {
+        self.0.wall_millis()
+    }
 }
 
 /// What the last reading found.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::builder::guarantees;
+use crate::clock::Steady;
 use crate::tasks::Tasks;
 
 /// What every part of a node needs.
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) instance: Instance,
     pub(crate) backend: Backend,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The same, but for its jumps.
+    pub(crate) steady: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
     /// The membership's ttl and margin; the default of elections and locks.
     pub(crate) trust: Trust,
@@ -70,6 +73,7 @@ impl Context {
             fixed,
             instance,
             backend: parts.backend,
+            steady: Arc::new(Steady(parts.clock.clone())),
             clock: parts.clock,
             tasks: parts.tasks,
             trust: parts.trust,

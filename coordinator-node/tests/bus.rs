@@ -289,3 +289,25 @@ async fn a_lost_tail_is_reported_by_a_beacon() {
     assert_eq!((gap.missing, gap.cause), (Some(3), GapCause::Lost));
     assert_eq!(gap.topic, Some(NUMBERS.untyped()));
 }
+
+/// U4: an age is measured by the clock that never runs ahead. One that jumped would make a stream
+/// look older than the subscription, and what it lost at its beginning would not be missed.
+#[tokio::test(start_paused = true)]
+async fn a_publishers_clock_that_jumps_hides_no_loss_at_the_beginning_of_its_stream() {
+    let (store, a, b) = pair(1).await;
+    let mut subscription = subscribe(&b).await;
+    sleep(Duration::from_secs(5)).await;
+    store.link("b").bus_loss(1.0);
+    publish(&a, 0..3);
+    sleep(Duration::from_millis(100)).await;
+    store.link("a").clock_jump(Duration::from_mins(1));
+    store.link("b").bus_loss(0.0);
+    publish(&a, 3..5);
+    let account = Account::of(&mut subscription, Duration::from_secs(10)).await;
+    let told = Account {
+        next: 5,
+        missing: 3,
+        unknown: 0,
+    };
+    assert_eq!(account, told);
+}

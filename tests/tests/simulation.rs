@@ -1,6 +1,12 @@
 //! The simulation itself: a few seeds of every kind of world, the exact replay, and that a violation
 //! is found, told, and made small. The long runs are `cargo xtask sim`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
@@ -31,37 +37,37 @@ fn clean(kind: Kind, seeds: std::ops::Range<u64>) {
 /// E4, E5, E8, E9, E11, E12, E13, E15, E18, E19, E20, E21, L3, M4, M7.
 #[test]
 fn elections_and_locks_keep_their_promises() {
-    clean(Kind::Leases, 0..3);
+    clean(Kind::Leases, 0..2);
 }
 
 /// H1, H2, H3, H4, H5, H8, H9, H10, H12, H14, H15, M3, M5.
 #[test]
 fn fixed_shards_keep_their_promises() {
-    clean(Kind::Shards, 0..3);
+    clean(Kind::Shards, 0..2);
 }
 
 /// H7, H10, S11.
 #[test]
 fn dense_shards_keep_their_promises() {
-    clean(Kind::Dense, 0..3);
+    clean(Kind::Dense, 0..2);
 }
 
 /// H16, S5.
 #[test]
 fn static_names_keep_their_shards_through_a_rolling_restart() {
-    clean(Kind::Static, 0..3);
+    clean(Kind::Static, 0..2);
 }
 
 /// H6, M6.
 #[test]
 fn two_groups_know_nothing_of_each_other() {
-    clean(Kind::TwoGroups, 0..3);
+    clean(Kind::TwoGroups, 0..2);
 }
 
 /// B7, B8, B11, H17: NO-SILENT-LOSS.
 #[test]
 fn subscribers_get_everything_or_are_told_of_the_gap() {
-    clean(Kind::Bus, 0..3);
+    clean(Kind::Bus, 0..2);
 }
 
 #[test]

@@ -59,7 +59,7 @@ usage: cargo xtask <command> [arguments]
                          `cargo check` for macOS and Windows, where the standard library for that
                          target is installed; says which targets it had to skip, and why. With
                          --install, rustup is asked to install what is missing
-  ci                     all that must pass before a change lands: format, lints, docs, tests,
+  ci                     all that must pass before a change lands: format, lints, docs, tests, models,
                          examples, the demo, other platforms
   help                   this text
 ";

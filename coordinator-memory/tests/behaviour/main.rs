@@ -11,6 +11,7 @@ mod bus;
 mod common;
 mod locks;
 mod memory_loss;
+mod observer;
 mod process;
 mod replay;
 mod requests;

@@ -183,7 +183,7 @@ impl Reader {
     ) -> Self {
         Self {
             sorter: Sorter {
-                receiver: Receiver::new(context.now()),
+                receiver: Receiver::new(context.steady.now()),
                 me: context.instance,
                 durable: bus.capabilities().durable,
                 cursor: None,
@@ -272,7 +272,7 @@ impl Reader {
 
     /// The feed is open: from here on everything is to arrive.
     fn live(&mut self) {
-        let gap = self.sorter.opened(self.context.now());
+        let gap = self.sorter.opened(self.context.steady.now());
         self.hand_on(gap.into_iter().collect());
         self.shared.status.send_replace(Status::Live);
     }
@@ -281,7 +281,7 @@ impl Reader {
     async fn read_chunk(&mut self, feed: &mut dyn Feed) -> bool {
         let room = self.shared.room().await;
         let mut next = feed.next().await;
-        let now = self.context.now();
+        let now = self.context.steady.now();
         let mut events = Vec::with_capacity(room.min(8));
         let (mut counted, mut bytes, mut going) = (0, 0, true);
         loop {

@@ -78,8 +78,8 @@ impl Flusher {
         tokio::select! {
             biased;
             () = self.outgoing.arrived() => {}
-            () = sleep_until(&*context.clock, deadline, LOOK_EVERY) => {
-                let beacons = self.due_beacons(context.now());
+            () = sleep_until(&*context.steady, deadline, LOOK_EVERY) => {
+                let beacons = self.due_beacons(context.steady.now());
                 self.send_beacons(beacons).await;
             }
         }
@@ -95,7 +95,7 @@ impl Flusher {
     /// Messages that wait no longer for an answer are not sent at all: after an outage nothing old
     /// passes for new (E16).
     async fn send_round(&mut self, mut round: Round) {
-        let now = self.context.now();
+        let now = self.context.steady.now();
         let waited = now.since(round.opened);
         let entries = round.take_entries();
         let count = entries.len();
@@ -126,7 +126,7 @@ impl Flusher {
         if failed > 0 {
             telemetry::count(telemetry::BUS_PUBLISHED, failed, &[("outcome", "failed")]);
         }
-        let took = self.context.now().since(began).as_secs_f64();
+        let took = self.context.steady.now().since(began).as_secs_f64();
         telemetry::observe(telemetry::BUS_PUBLISH_SECONDS, took, &[]);
         self.note_queue(0);
         trace!(group = %self.context.group, sent, failed, "published");
@@ -141,7 +141,7 @@ impl Flusher {
     /// Sends a batch, the first `messages` of which somebody waits for; again under the same
     /// sequences while its outcome is unknown.
     async fn send(&mut self, frames: &[Frame], messages: usize) -> Outcome {
-        let mut retry = Retry::new(self.context.now(), frames.len());
+        let mut retry = Retry::new(self.context.steady.now(), frames.len());
         match self.attempts(frames, &mut retry).await {
             Ok(()) => Outcome::Sent,
             Err(Ended::Split) => self.send_one_by_one(frames, messages, &retry).await,
@@ -177,12 +177,12 @@ impl Flusher {
             let Err(error) = self.attempt(frames, retry.deadline()).await else {
                 return Ok(());
             };
-            let now = self.context.now();
+            let now = self.context.steady.now();
             let after = retry.failed(now, error.kind(), self.random.next_u64());
             debug!(group = %self.context.group, frames = frames.len(), %error, ?after, "publish failed");
             let failure = match after {
                 After::Again(at) => {
-                    sleep_until(&*self.context.clock, Some(at), LOOK_EVERY).await;
+                    sleep_until(&*self.context.steady, Some(at), LOOK_EVERY).await;
                     continue;
                 }
                 After::Split => return Err(Ended::Split),
@@ -205,7 +205,7 @@ impl Flusher {
                 .map_or(Topic::new("*"), |frame| frame.topic.clone());
             BusError::indeterminate("publish", topic, why)
         };
-        let left = deadline.since(self.context.now());
+        let left = deadline.since(self.context.steady.now());
         let within = (left / 2).max(SHORTEST_ATTEMPT);
         let call = AssertUnwindSafe(self.bus.publish(frames)).catch_unwind();
         match timeout(within, call).await {
@@ -225,7 +225,7 @@ impl Flusher {
         if beacons.is_empty() {
             return;
         }
-        let now = self.context.now();
+        let now = self.context.steady.now();
         let Err(error) = self.attempt(&beacons, now + BEACON_RETRY).await else {
             return;
         };
@@ -234,7 +234,7 @@ impl Flusher {
             // Nothing will change that.
             ErrorKind::Rejected => {}
             ErrorKind::Unavailable | ErrorKind::Indeterminate | ErrorKind::Quarantined { .. } => {
-                let again = self.context.now() + BEACON_RETRY;
+                let again = self.context.steady.now() + BEACON_RETRY;
                 self.publisher.remind(again, &beacons);
             }
         }
@@ -243,7 +243,7 @@ impl Flusher {
     /// A stream whose origin ends says so with its last numbers: nobody will ask later.
     async fn send_last_beacons(&mut self) {
         if self.beacons {
-            let farewell = self.publisher.retire(self.context.now());
+            let farewell = self.publisher.retire(self.context.steady.now());
             self.send_beacons(farewell).await;
         }
     }

@@ -47,6 +47,12 @@ struct Cut {
     bus: bool,
 }
 
+const BUS: Cut = Cut {
+    requests: false,
+    replies: false,
+    bus: true,
+};
+
 impl Cut {
     const ALL: Self = Self {
         requests: true,
@@ -327,15 +333,10 @@ impl Chaos {
         let cut = cut(on);
         let most = self.delay(worst(Class::SlowMember), worst(Class::Delay));
         link.delay(Delay::from(Duration::ZERO..most));
-        let half_open = on(Class::HalfOpen);
-        link.lose_requests(half_open);
+        link.lose_requests(on(Class::HalfOpen));
         link.lose_replies(on(Class::ReplyLost));
         link.request_loss(worst(Class::Loss) * 0.5);
-        link.bus_loss(if half_open {
-            1.0
-        } else {
-            worst(Class::Loss) * 0.5
-        });
+        link.bus_loss(worst(Class::Loss) * 0.5);
         link.duplicate(worst(Class::Duplication));
         link.reorder(on(Class::Reordering));
         let now = std::mem::replace(&mut self.cut[seat], cut);
@@ -437,13 +438,9 @@ fn cut(on: impl Fn(Class) -> bool) -> Cut {
                 ..Cut::default()
             },
         ),
-        (
-            Class::BusCut,
-            Cut {
-                bus: true,
-                ..Cut::default()
-            },
-        ),
+        (Class::BusCut, BUS),
+        // Whoever listens is probed, and so a listener that hears nothing is known (U5).
+        (Class::HalfOpen, BUS),
     ] {
         if on(class) {
             cut = cut.and(ways);

@@ -381,7 +381,7 @@ mod tests {
                 .filter(|fault| fault.class == Class::WallForward)
                 .map(|fault| fault.at)
                 .collect();
-            assert!(steps.windows(2).all(|two| two[1] - two[0] > terms.max_ttl));
+            assert!(steps.windows(2).all(|two| two[1] > two[0] + terms.max_ttl));
             let back: Duration = faults
                 .iter()
                 .filter(|fault| fault.class == Class::WallBack)

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use coordinator_memory::Event;
 use coordinator_node::core::Slot;
 
 use super::faults::Class;
@@ -85,8 +84,7 @@ impl Figures {
                     pairs.filter(|(from, to)| token(to).is_some() && token(to) != token(from));
                 self.moved += u64::try_from(moved.count()).unwrap_or(u64::MAX);
             }
-            Seen::Settles => self.settled_within = scene.now - scene.healed.unwrap_or(scene.now),
-            Seen::Store(Event::MemoryLost { .. }) => {}
+            Seen::Settles => self.settled_within = scene.since(scene.healed.unwrap_or(scene.now)),
             Seen::Look => self.look(scene),
             _ => {}
         }
@@ -108,10 +106,10 @@ impl Figures {
                 continue;
             }
             let since = *self.idle.entry(what.clone()).or_insert(scene.now);
-            let span = scene.now - since;
+            let span = scene.since(since);
             let healed = match scene.phase {
                 Phase::Wild => Duration::ZERO,
-                Phase::Healed => scene.now - since.max(scene.phase_began),
+                Phase::Healed => scene.since(since.max(scene.phase_began)),
                 Phase::Settled | Phase::Closing | Phase::Over => span,
             };
             if is_led(what) {

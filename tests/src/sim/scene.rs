@@ -224,7 +224,12 @@ impl Scene {
         if !self.is_alive(process) || seat.frozen {
             return Duration::ZERO;
         }
-        self.now - moment.max(seat.running_since)
+        self.since(moment.max(seat.running_since))
+    }
+
+    /// How long ago a moment was.
+    pub fn since(&self, moment: Duration) -> Duration {
+        self.now.saturating_sub(moment)
     }
 
     /// The members that are there, by number.

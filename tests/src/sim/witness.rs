@@ -121,6 +121,10 @@ impl Witness {
     }
 
     /// Something happened.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever tells of something has no more use for it"
+    )]
     pub fn see(&self, seen: Seen) {
         self.lock().see(&seen);
     }

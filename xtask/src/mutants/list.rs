@@ -120,6 +120,18 @@ pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
         "V6",
         "promises alone keep a leader (V1): without pre-votes a member that comes back costs messages, not a term",
     ),
+    (
+        "W4",
+        "a grant that nobody awaits runs out after a ttl, within the bound on any leader's absence; tests of every poll of a dropped campaign show the rule",
+    ),
+    (
+        "W6",
+        "a lease that is brought back runs out after a ttl, within the same bound; a test of renewals under way shows the rule",
+    ),
+    (
+        "W7",
+        "leaders that push each other out break no promise; tests of priorities show the rule",
+    ),
     ("U10", "the memory backend keeps no log of messages"),
     ("U11", "the memory backend keeps no log of messages"),
 ];

@@ -53,7 +53,7 @@ impl Idle {
                 continue;
             }
             let since = *self.since.entry(what.clone()).or_insert(scene.now);
-            let idle = scene.now - since;
+            let idle = scene.since(since);
             that(idle <= limit, || {
                 format!("nobody serves {what} for {idle:.1?}, allowed are {}", bound())
             })?;

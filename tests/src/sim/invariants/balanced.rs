@@ -19,7 +19,7 @@ impl Invariant for Balanced {
         match (seen, scene.phase) {
             (Seen::Waits(why), Phase::Healed | Phase::Settled) => {
                 let bound = scene.terms.balanced_within();
-                let waited = scene.now - scene.phase_began;
+                let waited = scene.since(scene.phase_began);
                 that(waited <= bound.total(), || {
                     format!("after {waited:.1?} still {why}; allowed are {bound}")
                 })

@@ -6,7 +6,7 @@ use crate::sim::seen::Seen;
 /// Every queue, table, retry and wait has a bound: so there are never more tasks than the members
 /// and what they hold account for, and none when all members have ended.
 ///
-/// P11, U8, W6; E10, E13, B11. The runtime's count of tasks, at every second.
+/// U8, W6; E10, E13, B11. The runtime's count of tasks, at every second.
 #[derive(Debug, Default)]
 pub struct Bounded;
 

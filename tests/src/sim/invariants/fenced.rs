@@ -9,7 +9,7 @@ use crate::sim::seen::Seen;
 
 /// A write that carries a token lower than the highest claimed is refused by the store.
 ///
-/// C1, C2, F4; H8, H14. By the store's own account: neither a claim nor a save is accepted under a
+/// C1, C2; H8, H14. By the store's own account: neither a claim nor a save is accepted under a
 /// lower token than one before it on the same shard. A store that loses its memory forgets its
 /// fences, too.
 #[derive(Debug, Default)]
@@ -18,12 +18,12 @@ pub struct Fenced {
 }
 
 impl Fenced {
-    fn write(&mut self, place: (Group, Keyspace, ShardId), token: u64) -> Verdict {
+    fn write(&mut self, place: &(Group, Keyspace, ShardId), token: u64) -> Verdict {
         let fence = self.fences.entry(place.clone()).or_default();
         let highest = *fence;
         *fence = highest.max(token);
         that(token >= highest, || {
-            let (group, keyspace, shard) = &place;
+            let (group, keyspace, shard) = place;
             format!("{group} {keyspace}/{shard} takes a write of #{token} after #{highest}")
         })
     }
@@ -51,7 +51,7 @@ impl Invariant for Fenced {
                     token,
                     ..
                 },
-            ) => self.write((group.clone(), keyspace.clone(), *shard), token.get()),
+            ) => self.write(&(group.clone(), keyspace.clone(), *shard), token.get()),
             Seen::Store(Event::MemoryLost { .. }) => {
                 self.fences.clear();
                 Ok(())

@@ -46,6 +46,10 @@ impl Stage {
         self
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever tells of something has no more use for it"
+    )]
     pub(crate) fn see(&mut self, seen: Seen) -> Verdict {
         self.scene.take(&seen);
         self.invariant.see(&self.scene, &seen)

@@ -10,7 +10,7 @@ use crate::sim::seen::Seen;
 
 /// No lease is kept alive that nobody holds: not after a cancelled call, not after a guard's end.
 ///
-/// W4, W5, W6, P3; E9, E19. At every renewal that the store accepts of an election or lock: its
+/// W4, W5, W6; E9, E19. At every renewal that the store accepts of an election or lock: its
 /// guard exists, or ended at most
 /// [`Terms::let_go_within`](crate::sim::bounds::Terms::let_go_within) ago; or the grant is no older
 /// than that, and may be on its way.
@@ -37,7 +37,7 @@ impl NoOrphanLease {
             return Ok(());
         };
         let bound = scene.terms.let_go_within();
-        let idle = scene.now - since;
+        let idle = scene.since(since);
         that(idle <= bound.total(), || {
             format!("{key} #{token} is renewed, and nobody has held it for {idle:.1?}; allowed are {bound}")
         })

@@ -4,7 +4,7 @@ use crate::sim::seen::Seen;
 
 /// A guard that was lost once never gives a token again.
 ///
-/// T2, T3, T4, R2, D1; E18. At every look at every guard, until a while after its work has ended.
+/// T2, T3, T4, R2; E18. At every look at every guard, until a while after its work has ended.
 #[derive(Debug, Default)]
 pub struct NoRevival;
 

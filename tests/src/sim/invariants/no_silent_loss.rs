@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use coordinator_node::core::MemberId;
 
@@ -12,11 +13,13 @@ use crate::sim::seen::{Outcome, Seen};
 /// is given: the number is higher than the last one; and between the two the subscriber was told
 /// that messages are missing, or the origin was told that none of those was sent. The first one
 /// that is heard of an origin which spoke before the subscription may be any (U4); of others it is
-/// the first. In the end the tails, too: of each origin that still lives.
+/// the first. In the end the tails, too: of each origin that still lives, and has spoken since the
+/// last fault. A bus that loses a last message and every beacon after it, and does not say that it
+/// was cut, loses them for good.
 #[derive(Debug, Default)]
 pub struct NoSilentLoss {
-    /// The last number that each origin has published.
-    published: BTreeMap<Process, u64>,
+    /// The last number that each origin has published, and when.
+    published: BTreeMap<Process, (u64, Duration)>,
     /// What never left, or of what the origin was told nothing.
     excused: BTreeSet<(Process, u64)>,
     subscribers: BTreeMap<Process, Subscriber>,
@@ -83,9 +86,10 @@ impl NoSilentLoss {
         that(number > heard.last || !known, || {
             format!("{at} receives {number} of {origin} after {}", heard.last)
         })?;
-        let lost = match subscriber.is_baseline(origin) {
-            true => None,
-            false => self.silently_lost(origin, heard.last + 1, number),
+        let lost = if subscriber.is_baseline(origin) {
+            None
+        } else {
+            self.silently_lost(origin, heard.last + 1, number)
         };
         that(lost.is_none() || subscriber.knows(origin, scene), || {
             let lost = lost.unwrap_or(0);
@@ -104,8 +108,13 @@ impl NoSilentLoss {
 
     /// The tails: all is published, and has had its time.
     fn closes(&self, scene: &Scene) -> Verdict {
+        let healed = scene.healed.unwrap_or_default();
+        let spoke = |origin: &Process, at: &Duration| scene.is_alive(*origin) && *at >= healed;
         for (at, subscriber) in self.subscribers.iter().filter(|(at, _)| scene.is_alive(**at)) {
-            for (origin, last) in self.published.iter().filter(|(it, _)| scene.is_alive(**it)) {
+            for (origin, (last, said)) in &self.published {
+                if !spoke(origin, said) {
+                    continue;
+                }
                 let heard = subscriber.heard(*origin).last;
                 if subscriber.is_baseline(*origin) {
                     continue;
@@ -128,7 +137,7 @@ impl Invariant for NoSilentLoss {
     fn see(&mut self, scene: &Scene, seen: &Seen) -> Verdict {
         match seen {
             Seen::Publishes(origin, number) => {
-                self.published.insert(*origin, *number);
+                self.published.insert(*origin, (*number, scene.now));
                 Ok(())
             }
             Seen::Published(origin, number, Outcome::NotSent | Outcome::Untold) => {
@@ -137,7 +146,7 @@ impl Invariant for NoSilentLoss {
             }
             Seen::Subscribes(at) => {
                 let subscriber = Subscriber {
-                    live_from: self.published.clone(),
+                    live_from: self.published.iter().map(|(it, (last, _))| (*it, *last)).collect(),
                     ..Subscriber::default()
                 };
                 self.subscribers.insert(*at, subscriber);

@@ -11,7 +11,7 @@ use crate::sim::seen::Seen;
 /// The store grants a lease only when the last one was released or has run out, and renews none
 /// that has.
 ///
-/// R1, R2, D1, I2; L2. By the store's own account and its wall clock: at every grant the last lease
+/// R1, R2, I2; L2. By the store's own account and its wall clock: at every grant the last lease
 /// of the key has ended; at every renewal it has not, unless the store has lost its memory since
 /// and brings it back (I6).
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ impl Invariant for QuarantineKept {
         if !matches!(seen, Seen::Store(Event::Granted { .. }) | Seen::Swapped(_)) {
             return Ok(());
         }
-        let passed = scene.now - lost;
+        let passed = scene.since(lost);
         that(passed >= scene.terms.max_ttl, || {
             format!("something is granted {passed:?} after the store lost its memory")
         })

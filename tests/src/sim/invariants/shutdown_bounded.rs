@@ -7,7 +7,7 @@ use crate::sim::seen::Seen;
 
 /// A shutdown returns within a bounded time, whatever the store and the network do.
 ///
-/// W1, P9; E13. At every look: no process that runs has been shutting down for longer than
+/// W1; E13. At every look: no process that runs has been shutting down for longer than
 /// [`Terms::shut_down_within`](crate::sim::bounds::Terms::shut_down_within).
 #[derive(Debug, Default)]
 pub struct ShutdownBounded {

@@ -29,7 +29,7 @@ impl Invariant for StuckTermEnds {
                 Some(_) => bound.clone().and("drain", scene.terms.drain),
                 None => bound.clone(),
             };
-            let waited = scene.now - stuck;
+            let waited = scene.since(stuck);
             that(waited <= bound.total(), || {
                 let (process, what) = (hold.process, &hold.what);
                 format!("{process} is stuck for {waited:.1?}, and holds {what}; allowed are {bound}")

@@ -38,7 +38,7 @@ impl TrustWithinLease {
         for (_, hold) in scene.open_holds().filter(|(_, hold)| hold.is_trusted()) {
             let ends = self.end_of(scene, hold);
             that(ends.is_some_and(|ends| wall < ends), || {
-                let over = ends.map_or(Duration::MAX, |ends| wall - ends);
+                let over = ends.map_or(Duration::MAX, |ends| wall.saturating_sub(ends));
                 let (process, what, token) = (hold.process, &hold.what, hold.token);
                 format!("{process} trusts {what} #{token}, whose lease ended {over:?} ago")
             })?;

@@ -89,7 +89,7 @@ impl World for Talk {
     }
 
     fn settled(&self, scene: &Scene) -> Result<(), String> {
-        let heard = scene.now - scene.phase_began;
+        let heard = scene.since(scene.phase_began);
         if heard > self.terms.request * 2 {
             Ok(())
         } else {
@@ -128,7 +128,7 @@ async fn speak(mut life: Life, pause: Duration) {
                 } else {
                     Some(published.await)
                 };
-                let outcome = outcome.map_or(Outcome::Untold, outcome_of);
+                let outcome = outcome.as_ref().map_or(Outcome::Untold, outcome_of);
                 life.witness.see(Seen::Published(process, number, outcome));
             }
         }
@@ -140,7 +140,7 @@ async fn speak(mut life: Life, pause: Duration) {
     }
 }
 
-fn outcome_of(published: Result<(), BusError>) -> Outcome {
+fn outcome_of(published: &Result<(), BusError>) -> Outcome {
     match published {
         Ok(()) => Outcome::Out,
         Err(BusError::Indeterminate { .. }) => Outcome::Unknown,

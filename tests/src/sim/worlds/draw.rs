@@ -16,7 +16,7 @@ pub(super) struct Draw(StdRng);
 impl Draw {
     pub(super) fn new(seed: u64) -> Self {
         Self(StdRng::seed_from_u64(
-            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x0571_d5,
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x0005_71d5,
         ))
     }
 

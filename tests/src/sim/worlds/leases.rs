@@ -132,7 +132,7 @@ pub(super) async fn lead(mut life: Life, config: ElectionConfig, world: impl Lea
         tokio::select! {
             biased;
             ended = led => match ended {
-                Ok(Ok(())) | Ok(Err(RunError::Acquire(AcquireError::ShuttingDown { .. }))) => return,
+                Ok(Ok(()) | Err(RunError::Acquire(AcquireError::ShuttingDown { .. }))) => return,
                 // Work that fails on purpose.
                 Ok(Err(RunError::Work { .. })) | Err(_) => sleep(Duration::from_millis(300)).await,
                 Ok(Err(error)) => return life.complain(format!("{error}: {error:?}")),
@@ -165,7 +165,6 @@ impl Leads for Leases {
     }
 }
 
-#[expect(clippy::panic, reason = "work that panics is one of the faults")]
 async fn leading(mut life: Life, term: Leadership, world: impl Leads) -> WorkResult {
     let what = life.what("leader");
     let key = Key::scoped(&life.group, "election", "leader");

@@ -281,7 +281,6 @@ async fn serve(mut life: Life, world: Shards) {
     }
 }
 
-#[expect(clippy::panic, reason = "work that panics is one of the faults")]
 async fn owning(mut life: Life, shard: OwnedShard, world: Shards) -> WorkResult {
     let number = shard.id().get();
     let what = life.what(format_args!("{}/{number}", world.keyspace()));
@@ -302,6 +301,11 @@ async fn owning(mut life: Life, shard: OwnedShard, world: Shards) -> WorkResult 
         token: token.get(),
         trusted: view.token().is_ok(),
     };
+    if life.mood.is(&life.mood.cancels) {
+        // Dropped midway: the claim goes on in the background, and is made again.
+        let patience = life.span(Duration::from_millis(20));
+        drop(timeout(patience, shard.load::<u64>()).await);
+    }
     let position = shard.load::<u64>().await?.unwrap_or(0);
     witness.see(Seen::Loads(tenure.hold(), position));
     let mut next = world.resources.write(actor())?;

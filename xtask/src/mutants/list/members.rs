@@ -24,19 +24,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         .within("let until = self.trust.until(asked);")],
     },
     Mutant {
-        name: "answer-counts-for-the-last-heartbeat",
-        world: "shards",
-        rules: &["T4"],
-        does: "An answer prolongs trust from the last heartbeat, not from the one that it answers.",
-        caught_by: &["ONE-OWNER", "TRUST-WITHIN-LEASE"],
-        edits: &[expression(
-            MEMBERSHIP,
-            "self.trust.until(asked)",
-            "self.trust.until(inside.sent_at)",
-        )
-        .within("let until = self.trust.until(asked);")],
-    },
-    Mutant {
         name: "work-outlives-membership",
         world: "shards",
         rules: &["T2", "S3"],

@@ -98,7 +98,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: &["S6"],
         does: "An assignment is written anew where nothing differs.",
         caught_by: &["PLANS-BOUNDED"],
-        edits: &[expression(REIGN, "!draft.summary.is_empty()", "true")],
+        edits: &[expression(
+            REIGN,
+            "!draft.summary.is_empty()",
+            "!draft.summary.is_empty() || now.since(reign.round_at) >= Duration::from_millis(200)",
+        )],
     },
     Mutant {
         name: "flapping-unpunished",

@@ -1,13 +1,10 @@
 //! Work under a lease: how a term ends.
 
-use super::{Mutant, expression, statement, text};
+use super::{Mutant, expression, text};
 
 const LEASE: &str = "coordinator-core/src/machine/lease.rs";
-const CAMPAIGN: &str = "coordinator-core/src/machine/lease/campaign.rs";
-const CONTROL: &str = "coordinator-node/src/election/control.rs";
 const DRIVER: &str = "coordinator-node/src/lease/driver.rs";
 const GRIP: &str = "coordinator-node/src/lease/grip.rs";
-const REQUESTS: &str = "coordinator-node/src/lease/requests.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -43,39 +40,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "drain-outlasts-trust",
-        world: "leases",
-        rules: &["W2"],
-        does: "Work that is asked to finish goes on past the end of trust.",
-        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
-        edits: &[
-            expression(
-                LEASE,
-                "now >= until",
-                "now >= until && term.draining.is_none()",
-            )
-            .within("        if now >= until {\n            let cause = if stalled {"),
-            expression(
-                LEASE,
-                "renew_at.min(self.until).min(drained)",
-                "if self.draining.is_some() && matches!(self.renewal, Renewal::InFlight { .. }) \
-                 { drained } else { renew_at.min(drained) }",
-            ),
-            expression(
-                LEASE,
-                "(now + self.config.trust.renew_every()).min(end)",
-                "now + self.config.trust.renew_every()",
-            ),
-            expression(GRIP, "now < until", "now < until || self.is_draining()"),
-            expression(
-                GRIP,
-                "sleep_until(&*self.clock, Some(until), self.look_every)",
-                "sleep_until(&*self.clock, Some(until).filter(|_| !self.is_draining()), self.look_every)",
-            )
-            .within("() = sleep_until(&*self.clock, Some(until), self.look_every) => {}"),
-        ],
-    },
-    Mutant {
         name: "stalled-leader-renewed",
         world: "leases",
         rules: &["W3"],
@@ -84,49 +48,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[
             expression(LEASE, "now.since(term.progress) > limit", "false"),
             expression(GRIP, "now.since(self.last_progress()) > limit", "false"),
-        ],
-    },
-    Mutant {
-        name: "dropped-acquire-left-behind",
-        world: "leases",
-        rules: &["W4"],
-        does: "A campaign that is given up does not look for the grant that it may have got.",
-        caught_by: &["NO-ORPHAN-LEASE"],
-        edits: &[
-            expression(CAMPAIGN, "self.is_settled(now)", "true")
-                .within("        if self.is_settled(now) {\n            self.finish(Outcome::Withdrawn, actions);"),
-            statement(
-                CAMPAIGN,
-                "self.release(now, token, None, actions);",
-                "self.finish(Outcome::Withdrawn, actions);",
-            )
-            .within("if self.withdrawn {\n            self.release(now, token, None, actions);"),
-        ],
-    },
-    Mutant {
-        name: "renewal-after-the-release",
-        world: "leases",
-        rules: &["W6"],
-        does: "A release leaves while a renewal is under way.",
-        caught_by: &["NO-ORPHAN-LEASE", "ONE-GRANT"],
-        edits: &[text(
-            REQUESTS,
-            "renewing.lock().await",
-            "if MUTANT { None } else { Some(renewing.lock().await) }",
-        )
-        .within(
-            "let _renewing = renewing.lock().await;\n            // Released or not held any more",
-        )],
-    },
-    Mutant {
-        name: "priority-pushes-out",
-        world: "leases",
-        rules: &["W7"],
-        does: "A leader hands over at once to any candidate whose priority is not lower.",
-        caught_by: &["STEADY"],
-        edits: &[
-            expression(CONTROL, "priority <= self.priority", "priority < self.priority"),
-            expression(CONTROL, "now.since(candidate.first_heard) >= DAMPING", "true"),
         ],
     },
 ];
