@@ -32,6 +32,8 @@ invariants! {
     least_moved::LeastMoved,
     legal_step::LegalStep,
     lost_to_somebody::LostToSomebody,
+    mercy_kept::MercyKept,
+    no_false_gap::NoFalseGap,
     no_orphan_lease::NoOrphanLease,
     no_revival::NoRevival,
     no_silent_loss::NoSilentLoss,

@@ -63,7 +63,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "shards",
         rules: &["G4"],
         does: "After an outage whoever is back first counts all others as ended.",
-        caught_by: &["LEAST-MOVED"],
+        caught_by: &["MERCY-KEPT"],
         edits: &[
             expression(PLANNER, "cut_off", "false").within("if cut_off {"),
             expression(
