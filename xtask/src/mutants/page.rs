@@ -82,3 +82,55 @@ pub(crate) fn row(mutant: &Mutant, verdict: &Verdict) -> Vec<String> {
         tried,
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the first table.
+    fn rows(text: &str) -> Vec<Vec<String>> {
+        let (_, table) = text.split_once(BEGIN).unwrap();
+        let lines = table.lines().skip(2);
+        let lines = lines.take_while(|line| line.starts_with('|'));
+        let cells = |line: &str| -> Vec<String> {
+            let line = line.trim_matches('|');
+            line.split('|').map(|cell| cell.trim().to_owned()).collect()
+        };
+        lines.map(cells).collect()
+    }
+
+    #[test]
+    fn the_page_shows_every_mutant_as_it_is_declared_and_by_what_it_was_caught() {
+        let rows = rows(&text().unwrap());
+        let mutants = super::super::list::all();
+        assert_eq!(rows.len(), mutants.len(), "{HINT}");
+        for (row, mutant) in rows.iter().zip(&mutants) {
+            let [name, rules, does, world, invariant, seeds] = &row[..] else {
+                panic!("{row:?} has not six cells");
+            };
+            let shown = [name.trim_matches('`'), rules, does, world];
+            let rules = mutant.rules.join(", ");
+            let declared = [mutant.name, &rules, mutant.does, mutant.world];
+            assert_eq!(shown, declared, "{HINT}");
+            assert!(
+                mutant.caught_by.contains(&invariant.as_str()),
+                "{name} is caught by {invariant}: {HINT}"
+            );
+            assert!(seeds.parse::<u64>().unwrap() <= 1_000, "{name}: {seeds}");
+        }
+    }
+
+    #[test]
+    fn the_page_names_every_exception() {
+        let text = text().unwrap();
+        for (rule, why) in EXCEPTIONS {
+            let row = text.lines().find(|line| {
+                let start = format!("| {rule} ");
+                line.starts_with(&start) && line.contains(why)
+            });
+            assert!(row.is_some(), "{rule} is no exception there: {HINT}");
+        }
+    }
+
+    const HINT: &str = "`cargo xtask mutants --write` writes docs/mutants.md anew";
+}

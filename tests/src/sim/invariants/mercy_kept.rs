@@ -11,16 +11,22 @@ use crate::sim::seen::{Seen, Swap};
 
 /// After an outage of the store nobody is counted as ended for one ttl: members return first.
 ///
-/// G4; M7. At every swap within a ttl of an outage that was longer than a ttl, by a planner whose
-/// process has lived through it: none of the lives that it counts as ended was live when the outage
-/// began, unless it has left since, or another life of its name has begun.
+/// G4; M7. At every swap within a ttl of an outage that was longer than a ttl, by a planner that has
+/// lived through it: none of the lives that it counts as ended was live when the outage began, unless
+/// it has left since, or another life of its name has begun. A planner whose service was dropped and
+/// begun anew meanwhile is a new one, and knows of no outage; one whose clock jumps is excused, too.
 #[derive(Debug, Default)]
 pub struct MercyKept {
     /// The present life of each name, and when it expires by the store's wall clock.
     lives: BTreeMap<(Group, MemberId), (Incarnation, Duration)>,
     planners: BTreeMap<FencingToken, MemberId>,
     outage: Option<Outage>,
+    /// Until when the calls of each member may have been dropped, or its clock have jumped.
+    dropped: BTreeMap<usize, Duration>,
 }
+
+/// A call may be dropped so long after the fault that wants it.
+const AFTER: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
 struct Outage {
@@ -38,9 +44,11 @@ impl MercyKept {
         let long = ended - outage.began >= ttl.mul_f64(1.01);
         let recent = scene.now < ended + ttl.mul_f64(0.99);
         let planner = self.planners.get(&swap.next.planner)?;
-        let mut seats = scene.seats.iter();
-        let seat = seats.find(|facts| facts.names.get(&facts.life) == Some(planner))?;
-        let lived_through = seat.alive && seat.running_since < outage.began;
+        let mut seats = scene.seats.iter().enumerate();
+        let (at, seat) =
+            seats.find(|(_, facts)| facts.names.get(&facts.life) == Some(planner))?;
+        let dropped = self.dropped.get(&at).is_some_and(|until| *until >= outage.began);
+        let lived_through = seat.alive && seat.running_since < outage.began && !dropped;
         (long && recent && lived_through).then_some(outage)
     }
 
@@ -105,6 +113,17 @@ impl Invariant for MercyKept {
                 if let Some(outage) = &mut self.outage {
                     outage.ended = Some(scene.now);
                 }
+            }
+            Seen::Fault(Class::CancelledCall, Some(seat)) => {
+                self.dropped.insert(*seat, Duration::MAX);
+            }
+            Seen::Mended(Class::CancelledCall, Some(seat)) => {
+                self.dropped.insert(*seat, scene.now + AFTER);
+            }
+            // It thinks that its ttl has passed.
+            Seen::Fault(Class::ClockJump, Some(seat)) => {
+                let until = self.dropped.entry(*seat).or_default();
+                *until = scene.now.max(*until);
             }
             Seen::Store(event) => self.take(scene, event),
             Seen::Swapped(swap) => return self.swapped(scene, swap),

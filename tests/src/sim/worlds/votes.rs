@@ -49,6 +49,8 @@ impl Votes {
         terms.stall = draw.chance(0.5).then(|| window * 2 + leases::PERIOD * 2);
         terms.restless = priorities;
         terms.window = Some(window);
+        // What comes later than a window is stale, and does little.
+        terms.delay = window * [1, 2, 4][draw.number(0..3)] / 4;
         terms.drain = terms.drain.min(Duration::from_secs(2));
         Self {
             latency: draw.latency().min(window / 50),

@@ -83,7 +83,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "leases",
         rules: &["I6"],
         does: "In quarantine nobody may register again what the store forgot.",
-        caught_by: &["HOLDERS-COME-BACK"],
+        caught_by: &["LOST-TO-SOMEBODY"],
         edits: &[expression(
             LOCKS,
             "self.may_register(claim, token, now)",

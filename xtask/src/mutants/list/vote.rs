@@ -44,7 +44,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "votes",
         rules: &["V2"],
         does: "A candidate leads as soon as it is voted for, before a quorum has promised to follow.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TOKENS-RISE"],
         edits: &[text(
             LOCKS,
             "self.voter.confirm().await.ok_or_else(unconfirmed)?",
@@ -125,7 +125,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "live",
         rules: &["Live"],
         does: "Whoever has the votes of the members it sees goes on, without asking the store again.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
         edits: &[expression(
             LIVE,
             "tokio::join!(votes, self.store.renew(claim, token))",

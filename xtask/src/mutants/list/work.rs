@@ -12,7 +12,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "leases",
         rules: &["W1"],
         does: "A lease is released when its work is asked to finish.",
-        caught_by: &["ONE-LEADER", "TRUST-WITHIN-LEASE"],
+        caught_by: &["ONE-LEADER", "RELEASED-AFTER-STOP"],
         edits: &[text(
             DRIVER,
             "debug!(key = %self.config.key, in_ = ?deadline.since(self.context.now()), \"draining\");",
@@ -25,7 +25,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "leases",
         rules: &["W1"],
         does: "A lease whose work overran its drain is released though the work has not stopped.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["RELEASED-AFTER-STOP"],
         edits: &[text(
             LEASE,
             "        actions.push(Action::Lose { cause });",
