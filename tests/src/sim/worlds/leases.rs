@@ -20,6 +20,8 @@ use super::super::scene::{Scene, Sort, What};
 use super::draw::{ANY, BUS, Draw, WORK};
 use super::{Life, Living, ON_PURPOSE, SeatPlan, World};
 
+/// So long a transfer is asked for, at most.
+pub(super) const TRANSFER: Duration = Duration::from_secs(20);
 /// How often a leader acts.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
@@ -288,7 +290,7 @@ async fn transfer(life: &mut Life, election: &Election) {
         return;
     };
     let successor: MemberId = successor.id.clone();
-    let patience = life.span(Duration::from_secs(20));
+    let patience = life.span(TRANSFER);
     // It may fail in many ways; what counts is what it leaves behind.
     drop(timeout(patience, election.transfer_to(&successor)).await);
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use coordinator_node::core::{Backend, Key};
 use coordinator_node::{ElectionConfig, Quorum};
+use tokio::time::sleep;
 
 use super::super::bounds::Terms;
 use super::super::faults::Class;
 use super::super::resource::Resources;
-use super::super::scene::{Scene, Sort, What};
+use super::super::scene::{Phase, Scene, Sort, What};
 use super::draw::{ANY, BUS, Draw, WORK};
 use super::leases::{self, Leads};
 use super::{Life, Living, SeatPlan, World};
@@ -24,6 +25,9 @@ pub(super) struct Votes {
     priorities: bool,
     /// The last one was configured with another window by mistake, and so is a stranger (V9).
     stranger: bool,
+    /// Its members ask for transfers all the time, until the faults have stopped: so there are many
+    /// elections.
+    busy: bool,
     resources: Resources,
 }
 
@@ -59,6 +63,7 @@ impl Votes {
             live,
             priorities,
             stranger: !live && members >= 5 && draw.chance(0.5),
+            busy: draw.chance(0.5),
             resources: Resources::default(),
         }
     }
@@ -143,13 +148,18 @@ impl World for Votes {
         let world = self.clone();
         Box::pin(async move {
             let config = world.election(life.process.seat);
+            let ask = transfers(life.fork(), world.clone());
             let lead = leases::lead(life.fork(), config.clone(), world);
-            tokio::join!(lead, leases::hand_over(life, config));
+            tokio::join!(lead, leases::hand_over(life, config), ask);
         })
     }
 
     fn settled(&self, scene: &Scene) -> Result<(), String> {
         leases::leads(scene, "g/leader")?;
+        // The one that is being asked for, and the one that is next.
+        if self.busy && scene.since(scene.phase_began) < leases::TRANSFER * 2 {
+            return Err("a transfer may still be asked for".to_owned());
+        }
         // A voter that abstains still is missing at the next renewal (V4).
         let window = self.terms.window.unwrap_or_default() * 2;
         for at in scene.present() {
@@ -177,5 +187,23 @@ impl Leads for Votes {
         } else {
             Sort::Vote
         }
+    }
+}
+
+/// Asks for transfers, again and again, as long as there are faults.
+async fn transfers(mut life: Life, world: Votes) {
+    let window = world.terms.window.unwrap_or_default();
+    let draining = life.node.draining();
+    let asking = async {
+        while world.busy && life.witness.ask(|scene| scene.phase) == Phase::Wild {
+            let span = life.span(window * 8);
+            sleep(span).await;
+            life.mood.transfer.notify_one();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = draining => {}
+        () = asking => {}
     }
 }
