@@ -4,6 +4,7 @@
 //! programs that are no benchmarks.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::error::Error;
 use crate::process;
@@ -19,14 +20,19 @@ pub(crate) struct Artifact {
     pub(crate) package: PathBuf,
 }
 
-/// Builds by a cargo command, and returns the programs of that kind: `example`, `bench`.
+/// Builds by a cargo command, and returns the programs of that kind: `example`,
+/// `bench`, `bin`.
 pub(crate) fn build(kind: &str, arguments: &[&str]) -> Result<Vec<Artifact>, Error> {
-    let mut command = process::cargo(arguments);
-    process::announce(&command);
+    build_by(kind, &mut process::cargo(arguments))
+}
+
+/// As [`build`], by a command that is set up already.
+pub(crate) fn build_by(kind: &str, command: &mut Command) -> Result<Vec<Artifact>, Error> {
+    process::announce(command);
     command.arg("--message-format=json-render-diagnostics");
     let mut found = Vec::new();
-    let status = process::read_lines(&mut command, |line| found.extend(artifact(kind, line)))?;
-    process::succeeded(&command, status)?;
+    let status = process::read_lines(command, |line| found.extend(artifact(kind, line)))?;
+    process::succeeded(command, status)?;
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }

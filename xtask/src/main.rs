@@ -14,6 +14,7 @@ mod ci;
 mod error;
 mod examples;
 mod models;
+mod mutants;
 mod process;
 mod report;
 mod servers;
@@ -48,6 +49,12 @@ usage: cargo xtask <command> [arguments]
                            cargo xtask sim --help
   models [NAME]          visit every state of every model (or of those whose name contains NAME),
                          optimised; one line for each, with a counterexample where there is one
+  mutants [NAME..] [--seeds N] [--write] [--tree]
+                         is the simulation able to see what it is there to see? Runs it against
+                         every mutant (or those named): the code without one of its rules. Each
+                         must be caught within N seeds (1,000). --write writes the table into
+                         docs/mutants.md; --tree only makes the copy of the workspace that has
+                         them, for runs by hand
   check-targets [--install] [TARGET..]
                          `cargo check` for macOS and Windows, where the standard library for that
                          target is installed; says which targets it had to skip, and why. With
@@ -82,6 +89,7 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
         "bench" => bench::run(&arguments),
         "sim" => sim::run(&arguments),
         "models" => models::run(&arguments),
+        "mutants" => mutants::run(&arguments),
         "check-targets" => targets::run(&arguments),
         "ci" => ci::run(&arguments),
         "help" | "-h" | "--help" => {

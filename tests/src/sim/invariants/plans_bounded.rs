@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use coordinator_memory::Event;
 
 use super::{Invariant, Verdict, that};
+use crate::sim::faults::Class;
 use crate::sim::scene::{Phase, Scene};
 use crate::sim::seen::Seen;
 
@@ -8,10 +11,14 @@ use crate::sim::seen::Seen;
 ///
 /// S6, S8, S11; H10. Of all swaps so far there are no more than the joins, ends and losses of
 /// memory so far account for: each takes one plan, one swap for each owner whose acks it awaits,
-/// and a few. In a fleet that serves, and that nobody leaves or joins, there is none.
+/// and a few. So does each second in which calls are dropped: who drops its service, and serves anew,
+/// is a change as well. In a fleet that serves, and that nobody leaves or joins, there is none.
 #[derive(Debug, Default)]
 pub struct PlansBounded {
     causes: usize,
+    /// How many members drop their calls now, and until when that is counted.
+    dropping: usize,
+    counted: Duration,
     swaps: usize,
     disturbed: bool,
 }
@@ -38,6 +45,20 @@ impl Invariant for PlansBounded {
             }
             Seen::Leaves(_) | Seen::Returns(_) | Seen::Rolls(_) => {
                 self.disturbed = true;
+                Ok(())
+            }
+            Seen::Fault(Class::CancelledCall, _) => {
+                self.dropping += 1;
+                self.causes += 1;
+                Ok(())
+            }
+            Seen::Mended(Class::CancelledCall, _) => {
+                self.dropping = self.dropping.saturating_sub(1);
+                Ok(())
+            }
+            Seen::Look if scene.now >= self.counted => {
+                self.counted = scene.now + Duration::from_secs(1);
+                self.causes += self.dropping;
                 Ok(())
             }
             Seen::Swapped(swap) => {

@@ -16,6 +16,8 @@ use super::{Life, Living, SeatPlan, World};
 
 /// What the messages are: who published it, and its number.
 const NEWS: Topic<String> = Topic::new("news");
+/// What nobody listens to, and what must not disturb the numbers of the news (U1).
+const NOISE: Topic<String> = Topic::new("noise");
 /// So many messages may wait for a subscriber.
 const CAPACITY: usize = 32;
 
@@ -115,6 +117,10 @@ async fn speak(mut life: Life, pause: Duration) {
         while !is_over(&life) {
             let span = life.span(pause * 2);
             sleep(span).await;
+            if life.random.random_bool(0.2) {
+                // Whether it is heard or not is all the same.
+                drop(timeout(pause, bus.publish(&NOISE, &String::new())).await);
+            }
             // Some come one by one, some many at once.
             for _ in 0..[1, 1, 1, 5][life.random.random_range(0..4)] {
                 number += 1;

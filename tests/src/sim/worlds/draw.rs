@@ -54,7 +54,7 @@ impl Draw {
             ttl,
             max_ttl,
             drain,
-            delay: ttl / 5,
+            delay: ttl / [5, 5, 2, 1][self.number(0..4)],
             set_back: ttl / 3,
             ..Terms::default()
         }

@@ -22,6 +22,8 @@ pub(super) struct Votes {
     members: usize,
     live: bool,
     priorities: bool,
+    /// The last one was configured with another window by mistake, and so is a stranger (V9).
+    stranger: bool,
     resources: Resources,
 }
 
@@ -54,6 +56,7 @@ impl Votes {
             members,
             live,
             priorities,
+            stranger: !live && members >= 5 && draw.chance(0.5),
             resources: Resources::default(),
         }
     }
@@ -67,6 +70,9 @@ impl Votes {
         };
         let mut config = ElectionConfig::new("leader").by_vote(quorum);
         config.ttl = self.terms.window;
+        if self.stranger && seat + 1 == self.members {
+            config.ttl = self.terms.window.map(|window| window * 4);
+        }
         config.stall_limit = self.terms.stall;
         if self.priorities {
             config = config.priority(u32::try_from(seat % 3).unwrap_or(0));
