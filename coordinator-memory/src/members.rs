@@ -147,6 +147,19 @@ impl Members {
         Some(record.expires.since(now))
     }
 
+    /// The record of one life.
+    pub(crate) fn record(
+        &self,
+        group: &Group,
+        id: &MemberId,
+        incarnation: Incarnation,
+        now: Moment,
+    ) -> Option<Member> {
+        let fleet = self.groups.get(group)?;
+        let record = fleet.records.get(&(id.clone(), incarnation))?;
+        Some(record.member(id, incarnation, now))
+    }
+
     /// Prolongs a life.
     pub(crate) fn heartbeat(
         &mut self,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use coordinator_core::{
-    Group, Holder, Incarnation, Key, Keyspace, MemberId, MemberState, Moment, Snapshot,
+    Group, Holder, Incarnation, Key, Keyspace, Member, MemberId, MemberState, Moment, Snapshot,
     StoredDocument,
 };
 
@@ -34,10 +34,14 @@ impl<'a> Observed<'a> {
         self.kept.members.snapshot(group, self.now)
     }
 
+    /// One life of one member. `None`: there is no record of it.
+    pub fn member(&self, group: &Group, id: &MemberId, incarnation: Incarnation) -> Option<Member> {
+        self.kept.members.record(group, id, incarnation, self.now)
+    }
+
     /// Whether one life of one member has not ended. `None`: there is no record of it.
     pub fn lives(&self, group: &Group, id: &MemberId, incarnation: Incarnation) -> Option<bool> {
-        let snapshot = self.members(group);
-        let record = snapshot.get(id, incarnation)?;
+        let record = self.member(group, id, incarnation)?;
         Some(matches!(record.state, MemberState::Live { .. }))
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Standing {
     pub(crate) left: bool,
     /// Where there is only a bus: it brings nothing, not even our own beats.
     pub(crate) isolated: bool,
+    /// When the last outage ended that was longer than a ttl, by this process's clock.
+    pub(crate) back_since: Option<Moment>,
 }
 
 /// The node's membership. Cheap to clone. A node without a `members` part has one that knows who is

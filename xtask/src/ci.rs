@@ -5,7 +5,7 @@ use std::env;
 use crate::error::Error;
 use crate::process::{self, cargo};
 use crate::report::Steps;
-use crate::{examples, models, targets};
+use crate::{examples, models, sim, targets};
 
 /// The faults and hand-offs of the demo differ with its seed.
 const SEEDS: [&str; 2] = ["1", "2"];
@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     steps.step("docs", docs);
     steps.step("tests", || process::run(&mut cargo(["xtask", "test"])));
     steps.step("models", || models::run(&[]));
+    steps.step("simulation", || sim::run(&[]));
     steps.step("examples", || examples::run(&[]));
     steps.step("demo", demo);
     steps.step("other platforms", other_platforms);

@@ -331,6 +331,13 @@ impl Planner {
         Some(reign.deadline().min(self.stuck_at(reign)))
     }
 
+    /// This process could not reach the store for a ttl or more, until then: perhaps before this
+    /// planner began. The others could not either, and are spared for one ttl (G4).
+    pub fn came_back(&mut self, at: Moment) {
+        let spared_until = at + Trust::surely(self.config.ttl);
+        self.mercy_until = self.mercy_until.max(spared_until);
+    }
+
     /// Whether this process plans.
     pub fn is_leading(&self) -> bool {
         self.reign.is_some()

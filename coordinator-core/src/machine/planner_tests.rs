@@ -625,6 +625,24 @@ fn after_an_outage_of_its_own_nobody_is_counted_as_ended_for_one_ttl() {
     assert_eq!(only_swap(&actions).ended, [life("b", 1)]);
 }
 
+/// G4: a planner that is younger than the outage knows of it from its process.
+#[test]
+fn a_planner_that_began_after_an_outage_of_its_process_spares_the_others_too() {
+    let (before, _) = settled(config(4), vec![member("a", 1), member("b", 1)]);
+    let mut bench = Bench::leading(config(4));
+    bench.stored = before.stored;
+    bench.epoch = before.epoch;
+    bench.members = vec![member("a", 1), in_state("b", 1, MemberState::Due)];
+    bench.planner.came_back(at(bench.now));
+    let back_at = bench.now;
+    let actions = bench.step(PlannerEvent::Leading { token: TOKEN });
+    assert_eq!(bench.serve(actions), []);
+    let actions = bench.pass(60_000);
+    let waited = bench.now - back_at;
+    assert!((10_000..10_100).contains(&waited), "{waited}");
+    assert_eq!(only_swap(&actions).ended, [life("b", 1)]);
+}
+
 /// G4: before the first heartbeat is answered again, too.
 #[test]
 fn during_an_outage_of_its_own_nobody_is_counted_as_ended() {

@@ -36,6 +36,8 @@ pub(super) struct Driver {
     requests: FuturesUnordered<Request>,
     started: Option<oneshot::Sender<Result<(), StartError>>>,
     began: Moment,
+    /// When the store last confirmed that this member lives.
+    confirmed: Option<Moment>,
     /// When the store last answered at all; a start gives up a TTL later.
     answered: Moment,
     /// The edition of the profile that the store has, and in which memory: a store that comes back
@@ -77,6 +79,7 @@ impl Driver {
             requests: FuturesUnordered::new(),
             started: Some(started),
             began: now,
+            confirmed: None,
             answered: now,
             announced: None,
             known: Versions::default(),
@@ -261,6 +264,7 @@ impl Driver {
                 memory,
                 snapshot,
             }) => {
+                self.confirm();
                 let expires_in = self.own_rest(&snapshot, incarnation);
                 self.announced = Some((memory.clone(), edition));
                 let answer = JoinAnswer::Member {
@@ -318,6 +322,17 @@ impl Driver {
         }
     }
 
+    /// The store has confirmed that this member lives, after an outage perhaps: then the others may
+    /// not have reached it either, and whoever plans here from now on spares them for a ttl (G4).
+    fn confirm(&mut self) {
+        let context = &self.shared.context;
+        let (now, ttl) = (context.now(), context.trust.ttl());
+        let before = self.confirmed.replace(now);
+        if before.is_some_and(|before| now.since(before) >= ttl) {
+            self.stand(|standing| standing.back_since = Some(now));
+        }
+    }
+
     fn beaten(
         &mut self,
         request: u64,
@@ -328,6 +343,7 @@ impl Driver {
         let current = self.machine.life().is_some_and(|(now, _)| now == life);
         let (answer, news, outcome) = match answer {
             Ok(Beat::Alive { memory, news }) => {
+                self.confirm();
                 self.note_memory(&memory);
                 if let Some(edition) = carried.filter(|_| current) {
                     self.note_announced(&memory, edition);
@@ -383,6 +399,7 @@ impl Driver {
                 memory: Some(memory),
                 left: false,
                 isolated: false,
+                back_since: standing.back_since,
             };
         });
         if let Some(started) = self.started.take()

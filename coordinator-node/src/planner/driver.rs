@@ -182,6 +182,10 @@ impl Driver {
         if let Some(memory) = standing.memory
             && (answered || news)
         {
+            // This planner may be younger than the outage that its process has lived through.
+            if let Some(at) = standing.back_since {
+                self.machine.came_back(at);
+            }
             self.dispatch(Event::Beat { memory });
         }
     }

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use coordinator_memory::Event;
-use coordinator_node::core::{Document, Group, Keyspace, Life, LostCause, MemberId, Snapshot};
+use coordinator_node::core::{
+    Document, Group, Keyspace, Life, LostCause, Member, MemberId, Snapshot,
+};
 
 use super::faults::Class;
 use super::scene::{HoldId, Process, Scene};
@@ -129,6 +131,8 @@ pub struct Swap {
     pub ended: Vec<Life>,
     /// The members at that moment.
     pub members: Snapshot,
+    /// Lives whose record was deleted, as they were last known: a planner may have looked before.
+    pub erased: Vec<Member>,
 }
 
 impl Seen {

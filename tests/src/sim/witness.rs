@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use coordinator_memory::{Event, Observed};
 use coordinator_node::LeaseView;
-use coordinator_node::core::{Document, Group, Keyspace, Lost, LostCause};
+use coordinator_node::core::{
+    Document, Group, Incarnation, Keyspace, Lost, LostCause, Member, MemberId, Snapshot,
+};
 use tokio::time::Instant;
 
 use super::figures::Figures;
@@ -55,6 +57,8 @@ struct Inner {
     scene: Scene,
     eyes: BTreeMap<HoldId, Eye>,
     documents: BTreeMap<(Group, Keyspace), Document>,
+    /// Every life as of its last heartbeat, also if its record was deleted since.
+    records: BTreeMap<(Group, MemberId, Incarnation), Member>,
     invariants: Vec<Box<dyn Invariant>>,
     figures: Figures,
     trace: Trace,
@@ -109,6 +113,7 @@ impl Witness {
             scene,
             eyes: BTreeMap::new(),
             documents: BTreeMap::new(),
+            records: BTreeMap::new(),
             invariants,
             figures: Figures::default(),
             trace: Trace::new(keep),
@@ -296,6 +301,24 @@ impl Inner {
         }
     }
 
+    /// Lives that a document names, and of which the store has no record any more, as they were.
+    fn erased(
+        &self,
+        group: &Group,
+        previous: Option<&Document>,
+        next: &Document,
+        members: &Snapshot,
+    ) -> Vec<Member> {
+        let named = previous.into_iter().chain([next]);
+        let lives = named.flat_map(|document| &document.members);
+        let missing = lives.filter(|(id, life)| members.get(id, *life).is_none());
+        let known = missing.filter_map(|(id, life)| {
+            let place = (group.clone(), id.clone(), *life);
+            self.records.get(&place).cloned()
+        });
+        known.collect()
+    }
+
     fn observe(&mut self, observed: &Observed<'_>) {
         let event = &observed.entry().event;
         match event {
@@ -310,6 +333,8 @@ impl Inner {
                 };
                 let place = (group.clone(), keyspace.clone());
                 let previous = self.documents.insert(place, next.clone());
+                let members = observed.members(group);
+                let erased = self.erased(group, previous.as_ref(), &next, &members);
                 self.look();
                 self.see(&Seen::Swapped(Box::new(Swap {
                     group: group.clone(),
@@ -317,7 +342,8 @@ impl Inner {
                     previous,
                     next,
                     ended: ended.clone(),
-                    members: observed.members(group),
+                    members,
+                    erased,
                 })));
             }
             Event::MemoryLost { .. } => {
@@ -331,6 +357,18 @@ impl Inner {
             }
             Event::Granted { .. } => {
                 self.look();
+                self.see(&Seen::Store(event.clone()));
+            }
+            Event::Beat {
+                group,
+                id,
+                incarnation,
+                ..
+            } => {
+                if let Some(member) = observed.member(group, id, *incarnation) {
+                    let life = (group.clone(), id.clone(), *incarnation);
+                    self.records.insert(life, member);
+                }
                 self.see(&Seen::Store(event.clone()));
             }
             other => self.see(&Seen::Store(other.clone())),

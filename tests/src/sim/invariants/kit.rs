@@ -199,5 +199,6 @@ pub(crate) fn swapped(previous: Option<Document>, next: Document, live: &[usize]
                 .collect(),
             ..Snapshot::default()
         },
+        erased: Vec::new(),
     }))
 }

@@ -1,8 +1,4 @@
-use std::time::Duration;
-
-use coordinator_node::core::{
-    Document, Evidence, Instance, Life, Member, MemberState, Snapshot,
-};
+use coordinator_node::core::{Evidence, Life, Member, MemberState, Snapshot};
 
 use super::{Invariant, Verdict};
 use crate::sim::scene::Scene;
@@ -12,8 +8,8 @@ use crate::sim::seen::{Seen, Swap};
 /// only by an ack or an end.
 ///
 /// S2, S4, S11; H9. At every swap, by the members as the store knows them at that moment. A planner
-/// grants to who lived when it looked: so whoever ended since then, or whose record was deleted,
-/// counts here as living, too.
+/// grants to who lived when it looked: so whoever ended since then counts here as living, too, and
+/// whose record was deleted counts as it was last.
 #[derive(Debug, Default)]
 pub struct LegalStep;
 
@@ -33,7 +29,7 @@ impl Invariant for LegalStep {
         let known = swap.members.members.iter().map(alive);
         let snapshot = Snapshot {
             versions: swap.members.versions,
-            members: known.chain(deleted(swap, previous)).collect(),
+            members: known.chain(swap.erased.iter().map(alive)).collect(),
         };
         let evidence = Evidence {
             keyspace: &swap.keyspace,
@@ -57,16 +53,6 @@ fn ended(swap: &Swap) -> Vec<Life> {
         .filter(|member| matches!(member.state, MemberState::Ended { .. }));
     let gone = gone.map(|member| (member.id.clone(), member.incarnation));
     gone.chain(swap.ended.iter().cloned()).collect()
-}
-
-/// Members that a document names, and that the store has no record of.
-fn deleted<'a>(swap: &'a Swap, previous: &'a Document) -> impl Iterator<Item = Member> + 'a {
-    let lives = previous.members.iter().chain(&swap.next.members);
-    let unknown = lives.filter(|(id, life)| swap.members.get(id, *life).is_none());
-    unknown.map(|(id, life)| {
-        let nobody = Instance::from_bytes([0; 16]);
-        Member::new(id.clone(), *life, nobody, Duration::ZERO)
-    })
 }
 
 fn alive(member: &Member) -> Member {

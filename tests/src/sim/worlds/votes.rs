@@ -163,7 +163,7 @@ impl World for Votes {
         // A voter that abstains still is missing at the next renewal (V4).
         let window = self.terms.window.unwrap_or_default() * 2;
         for at in scene.present() {
-            let up = scene.now - scene.seats[at].running_since;
+            let up = scene.now.saturating_sub(scene.seats[at].running_since);
             if up < window {
                 return Err(format!("m{at} abstains"));
             }
