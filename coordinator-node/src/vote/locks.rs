@@ -23,9 +23,32 @@ pub(crate) struct Votes {
     key: Key,
     trust: Trust,
     voter: Voter,
-    /// The claim that has the present term.
-    seat: Mutex<Option<(ClaimId, FencingToken)>>,
+    seat: Mutex<Seat>,
     store: StoreId,
+}
+
+/// Which claim has the term. A node may make several at once.
+#[derive(Debug, Default)]
+struct Seat {
+    /// The claim that has the present term.
+    taken: Option<(ClaimId, FencingToken)>,
+    /// The last term that was given back. It is over, though the voter may not know it yet.
+    left: Option<FencingToken>,
+}
+
+impl Seat {
+    /// Whether another claim has the term of this token.
+    fn is_anothers(&self, claim: ClaimId, token: FencingToken) -> bool {
+        self.taken
+            .is_some_and(|(id, taken)| taken == token && id != claim)
+    }
+
+    fn leave(&mut self, claim: ClaimId, token: FencingToken) -> bool {
+        self.left = self.left.max(Some(token));
+        self.taken
+            .take_if(|taken| *taken == (claim, token))
+            .is_some()
+    }
 }
 
 impl Votes {
@@ -47,7 +70,11 @@ impl Votes {
 
     /// The reign is over as far as this claim is concerned: so that another may be chosen to ask.
     pub(super) async fn yield_term(&self, claim: &Claim, token: FencingToken) {
-        if self.leave_seat(claim, token) {
+        let sat = {
+            let mut seat = self.seat();
+            !seat.is_anothers(claim.id, token) && seat.leave(claim.id, token)
+        };
+        if sat {
             self.voter.resign(token.get(), None).await;
         }
     }
@@ -56,17 +83,14 @@ impl Votes {
     fn sitting(&self, view: &View) -> Option<(ClaimId, FencingToken)> {
         let mut seat = self.seat();
         // A term that is over is nobody's: another claim may sit down.
-        seat.take_if(|(_, token)| view.standing != (Standing::Reigning { term: token.get() }));
-        *seat
+        let over = |(_, token): &mut (_, FencingToken)| {
+            view.standing != (Standing::Reigning { term: token.get() })
+        };
+        seat.taken.take_if(over);
+        seat.taken
     }
 
-    fn leave_seat(&self, claim: &Claim, token: FencingToken) -> bool {
-        self.seat()
-            .take_if(|seat| *seat == (claim.id, token))
-            .is_some()
-    }
-
-    fn seat(&self) -> MutexGuard<'_, Option<(ClaimId, FencingToken)>> {
+    fn seat(&self) -> MutexGuard<'_, Seat> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,16 +116,15 @@ impl Votes {
         let term = self.voter.confirm().await.ok_or_else(unconfirmed)?;
         let token = FencingToken::new(term);
         let mut seat = self.seat();
-        match *seat {
-            // Another claim of this node was faster.
-            Some((id, taken)) if taken == token && id != claim.id => {
-                Ok(Acquisition::HeldBy(self.own(token)))
-            }
-            _ => {
-                *seat = Some((claim.id, token));
-                Ok(Acquisition::Granted(token))
-            }
+        // Another claim of this node was faster; or it was, and has given the term back since.
+        if seat.is_anothers(claim.id, token) {
+            return Ok(Acquisition::HeldBy(self.own(token)));
         }
+        if seat.left >= Some(token) {
+            return Err(unconfirmed());
+        }
+        seat.taken = Some((claim.id, token));
+        Ok(Acquisition::Granted(token))
     }
 
     fn own(&self, token: FencingToken) -> Holder {
@@ -172,7 +195,13 @@ impl LockBackend for Votes {
         token: FencingToken,
         next: Option<&MemberId>,
     ) -> Result<Release, LockError> {
-        let held = self.leave_seat(claim, token);
+        let held = {
+            let mut seat = self.seat();
+            if seat.is_anothers(claim.id, token) {
+                return Ok(Release::NotHeld); // and not to be ended by this one
+            }
+            seat.leave(claim.id, token)
+        };
         self.voter.resign(token.get(), next.cloned()).await;
         Ok(if held {
             Release::Released
