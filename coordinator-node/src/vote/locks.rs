@@ -47,8 +47,9 @@ impl Votes {
 
     /// The reign is over as far as this claim is concerned: so that another may be chosen to ask.
     pub(super) async fn yield_term(&self, claim: &Claim, token: FencingToken) {
-        if self.leave_seat(claim, token) {
+        if *self.seat() == Some((claim.id, token)) {
             self.voter.resign(token.get(), None).await;
+            self.leave_seat(claim, token);
         }
     }
 
@@ -60,10 +61,10 @@ impl Votes {
         *seat
     }
 
-    fn leave_seat(&self, claim: &Claim, token: FencingToken) -> bool {
-        self.seat()
-            .take_if(|seat| *seat == (claim.id, token))
-            .is_some()
+    /// Once the voter has resigned, and not before: what is confirmed until then must seat nobody
+    /// else in a reign whose promises are about to be void (V7).
+    fn leave_seat(&self, claim: &Claim, token: FencingToken) {
+        self.seat().take_if(|seat| *seat == (claim.id, token));
     }
 
     fn seat(&self) -> MutexGuard<'_, Option<(ClaimId, FencingToken)>> {
@@ -91,7 +92,14 @@ impl Votes {
         let unconfirmed = || LockError::unavailable("acquire", &claim.key, "no quorum confirms it");
         let term = self.voter.confirm().await.ok_or_else(unconfirmed)?;
         let token = FencingToken::new(term);
+        // Always the view before the seat, as in `wait_turn`.
+        let view = self.voter.view();
+        let view = view.borrow();
         let mut seat = self.seat();
+        // The claim that sat here may have resigned since: then the promises are void (V7).
+        if view.standing != (Standing::Reigning { term }) {
+            return Err(unconfirmed());
+        }
         match *seat {
             // Another claim of this node was faster.
             Some((id, taken)) if taken == token && id != claim.id => {
@@ -172,13 +180,21 @@ impl LockBackend for Votes {
         token: FencingToken,
         next: Option<&MemberId>,
     ) -> Result<Release, LockError> {
-        let held = self.leave_seat(claim, token);
-        self.voter.resign(token.get(), next.cloned()).await;
-        Ok(if held {
-            Release::Released
-        } else {
-            Release::NotHeld
-        })
+        let seat = *self.seat();
+        match seat {
+            // Another claim of this node has the very term: it is not this one's to end.
+            Some((id, taken)) if taken == token && id != claim.id => Ok(Release::NotHeld),
+            Some((_, taken)) if taken == token => {
+                self.voter.resign(token.get(), next.cloned()).await;
+                self.leave_seat(claim, token);
+                Ok(Release::Released)
+            }
+            // The term is over, and its promises may last: they are needed no more.
+            _ => {
+                self.voter.resign(token.get(), next.cloned()).await;
+                Ok(Release::NotHeld)
+            }
+        }
     }
 
     async fn holder(&self, _key: &Key) -> Result<Option<Holder>, LockError> {
