@@ -27,6 +27,8 @@ pub(crate) struct LiveLocks {
 struct State {
     /// The term that the present claim has by vote.
     term: Option<(ClaimId, FencingToken)>,
+    /// A grant of the store that may last, and was told to be lost, for its votes were.
+    disowned: Option<(ClaimId, FencingToken)>,
     /// The store's lease is another's until then, unless it is given back.
     held_until: Option<Moment>,
 }
@@ -55,6 +57,20 @@ impl LiveLocks {
         term.map(|(_, token)| token)
     }
 
+    /// What was told to be lost and is asked for again is counted from the new asking, and asking
+    /// prolongs nothing: only a renewal makes it last as long as it is then trusted.
+    async fn take_up(&self, claim: &Claim, token: FencingToken) -> Result<(), LockError> {
+        if self.state().disowned != Some((claim.id, token)) {
+            return Ok(());
+        }
+        if self.store.renew(claim, token).await? == Renewal::Lost {
+            let error = "the lease ended in the meantime";
+            return Err(LockError::unavailable("acquire", &claim.key, error));
+        }
+        self.state().disowned = None;
+        Ok(())
+    }
+
     /// Lets another be chosen to ask.
     async fn yield_term(&self, claim: &Claim, term: FencingToken) {
         self.state().term.take_if(|(id, _)| *id == claim.id);
@@ -71,7 +87,10 @@ impl LockBackend for LiveLocks {
         };
         self.state().term = Some((claim.id, term));
         match self.store.acquire(claim).await {
-            Ok(Acquisition::Granted(token)) => Ok(Acquisition::Granted(token)),
+            Ok(Acquisition::Granted(token)) => {
+                self.take_up(claim, token).await?;
+                Ok(Acquisition::Granted(token))
+            }
             Ok(Acquisition::HeldBy(holder)) => {
                 // The other side of a cut, or a leader that is no more.
                 let span = holder.free_in.unwrap_or(claim.ttl);
@@ -92,12 +111,17 @@ impl LockBackend for LiveLocks {
 
     async fn renew(&self, claim: &Claim, token: FencingToken) -> Result<Renewal, LockError> {
         let Some(term) = self.term_of(claim) else {
+            self.state().disowned = Some((claim.id, token));
             return Ok(Renewal::Lost);
         };
         let votes = self.votes.renew(claim, term);
         let (votes, lease) = tokio::join!(votes, self.store.renew(claim, token));
         match (votes, lease) {
-            (Ok(Renewal::Lost), _) | (_, Ok(Renewal::Lost)) => Ok(Renewal::Lost),
+            (_, Ok(Renewal::Lost)) => Ok(Renewal::Lost),
+            (Ok(Renewal::Lost), _) => {
+                self.state().disowned = Some((claim.id, token));
+                Ok(Renewal::Lost)
+            }
             (Err(error), _) | (_, Err(error)) => Err(error),
             (Ok(Renewal::Renewed), Ok(Renewal::Renewed)) => Ok(Renewal::Renewed),
         }

@@ -1,8 +1,7 @@
 //! Drives one voter: one task, from the first use of an election by vote to the end of the node.
 
 use std::collections::BTreeMap;
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::Arc;
 
 use coordinator_core::machine::vote::{
@@ -10,13 +9,14 @@ use coordinator_core::machine::vote::{
     Standing, Vote,
 };
 use coordinator_core::{
-    Backoff, BoxError, BusError, Bytes, ClusterBus, Feed, FeedEvent, FencingToken, Instance,
-    MemberId, Start, Topic, scoped,
+    Backoff, BoxError, Bytes, ClusterBus, FeedEvent, FencingToken, Instance, MemberId, Topic,
+    scoped,
 };
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, trace, warn};
 
+use super::ear::{Ear, News};
 use super::post::Post;
 use super::{Place, Quorum, ROUND_TRIP};
 use crate::context::Context;
@@ -135,20 +135,10 @@ fn warn_of_two(place: &Place) {
     }
 }
 
-type Subscribing = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, BusError>> + Send>>;
-
-/// The voter's ear.
-enum Ear {
-    Subscribing(Subscribing),
-    Listening(Box<dyn Feed>),
-    Pausing(Pin<Box<tokio::time::Sleep>>),
-}
-
 struct Driver {
     context: Arc<Context>,
     machine: Vote,
     members: Option<Members>,
-    bus: Arc<dyn ClusterBus>,
     envelope: Envelope,
     label: String,
     to_all: Topic,
@@ -180,9 +170,7 @@ impl Inboxes {
 enum Woken {
     Deadline,
     Sent,
-    Heard(Option<FeedEvent>),
-    Subscribed(Result<Box<dyn Feed>, BusError>),
-    Paused,
+    Heard(News),
     Members,
     Wanted,
     Wish(Wish),
@@ -218,8 +206,13 @@ impl Driver {
             // The name's length keeps the names of two elections and two members apart.
             prefix: scoped(group, "ballots", &format!("{}/{name}/", name.len())),
         };
+        let topics = vec![
+            Topic::named(scoped(group, "votes", name)),
+            inboxes.of(&context.me),
+        ];
+        let ear = Ear::new(bus.clone(), topics);
         let post = Post::new(
-            bus.clone(),
+            bus,
             context.me.clone(),
             context.instance,
             place.trust.renew_every(),
@@ -231,11 +224,10 @@ impl Driver {
             label: format!("election/{name}"),
             to_all: Topic::named(scoped(group, "votes", name)),
             inboxes,
-            ear: Ear::Pausing(Box::pin(tokio::time::sleep(std::time::Duration::ZERO))),
+            ear,
             backoff: Backoff::new(place.trust.ttl() / 20, place.trust.ttl() / 2),
             random: context.fork_random(),
             post,
-            bus,
             desk,
             wanted,
             view: watch::Sender::new(view),
@@ -247,22 +239,18 @@ impl Driver {
     }
 
     async fn run(mut self) {
-        self.subscribe();
         loop {
+            // A feed that is always ready must not keep the others of its thread waiting.
+            tokio::task::coop::consume_budget().await;
             match self.wake().await {
                 Woken::Deadline => self.dispatch(Event::Tick),
                 Woken::Sent => {}
-                Woken::Heard(Some(event)) => self.heard(event),
-                Woken::Heard(None) => self.pause(),
-                Woken::Subscribed(Ok(feed)) => {
-                    self.backoff.reset();
-                    self.ear = Ear::Listening(feed);
+                Woken::Heard(News::Event(event)) => self.heard(event),
+                Woken::Heard(News::Open) => self.backoff.reset(),
+                Woken::Heard(News::Closed(error)) => {
+                    debug!(election = self.label, error, "votes are not heard");
+                    self.ear.reopen(self.backoff.next(&mut self.random));
                 }
-                Woken::Subscribed(Err(error)) => {
-                    debug!(election = self.label, %error, "votes are not heard");
-                    self.pause();
-                }
-                Woken::Paused => self.subscribe(),
                 Woken::Members => self.see(),
                 Woken::Wanted => self.want(),
                 Woken::Wish(wish) => self.grant(wish),
@@ -271,7 +259,8 @@ impl Driver {
         }
     }
 
-    /// Deadlines first: they are promises. What is heard may only be late.
+    /// Deadlines first: they are promises. What is heard comes last, for others decide how much that
+    /// is: no flood of it may keep a leader from renewing, or from resigning.
     async fn wake(&mut self) -> Woken {
         let deadline = self.machine.deadline();
         let clock = self.context.clock.clone();
@@ -291,24 +280,11 @@ impl Driver {
             () = self.context.stopping.cancelled() => Woken::Stop,
             () = sleep_until(&*clock, deadline, look_every) => Woken::Deadline,
             () = self.post.sent() => Woken::Sent,
-            heard = self.ear.hear() => heard,
-            () = members => Woken::Members,
             Ok(()) = self.wanted.changed() => Woken::Wanted,
             Some(wish) = self.desk.recv() => Woken::Wish(wish),
+            () = members => Woken::Members,
+            news = self.ear.next() => Woken::Heard(news),
         }
-    }
-
-    fn subscribe(&mut self) {
-        let bus = self.bus.clone();
-        let topics = [self.to_all.clone(), self.inboxes.of(&self.context.me)];
-        self.ear = Ear::Subscribing(Box::pin(
-            async move { bus.subscribe(&topics, Start::Now).await },
-        ));
-    }
-
-    fn pause(&mut self) {
-        let pause = self.backoff.next(&mut self.random);
-        self.ear = Ear::Pausing(Box::pin(tokio::time::sleep(pause)));
     }
 
     fn heard(&mut self, event: FeedEvent) {
@@ -438,20 +414,6 @@ impl Driver {
         if let Some(answer) = self.confirming.remove(&request) {
             // Who asked may have given up waiting.
             answer.send(term).ok();
-        }
-    }
-}
-
-impl Ear {
-    /// Cancel safe.
-    async fn hear(&mut self) -> Woken {
-        match self {
-            Self::Subscribing(subscribing) => Woken::Subscribed(subscribing.await),
-            Self::Listening(feed) => Woken::Heard(feed.next().await),
-            Self::Pausing(pause) => {
-                pause.await;
-                Woken::Paused
-            }
         }
     }
 }
