@@ -52,12 +52,15 @@ impl Invariant for Watch {
     }
 }
 
+/// For how long faults last, at the least and the most.
+type Lasting = fn(&Terms) -> (Duration, Duration);
+
 /// Which worlds, and which faults.
 pub(crate) struct Scenario {
     kinds: Vec<Kind>,
     classes: Vec<Class>,
     seeds: usize,
-    lasting: Option<fn(&Terms) -> (Duration, Duration)>,
+    lasting: Option<Lasting>,
     fits: fn(&dyn World) -> bool,
 }
 
@@ -80,7 +83,7 @@ impl Scenario {
     }
 
     /// For how long faults last.
-    pub(crate) fn lasting(mut self, lasting: fn(&Terms) -> (Duration, Duration)) -> Self {
+    pub(crate) fn lasting(mut self, lasting: Lasting) -> Self {
         self.lasting = Some(lasting);
         self
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coordinator_memory::Event;
-use coordinator_node::core::{LostCause, MemberId, ShardId};
+use coordinator_node::core::{LostCause, MemberId, ShardId, Slot};
 use coordinator_tests::sim::faults::Class;
 use coordinator_tests::sim::invariants::Verdict;
 use coordinator_tests::sim::scene::{Hold, Phase, Scene, Sort};
@@ -300,7 +300,7 @@ fn is_in_force(newest: &Swap, hold: &Hold) -> bool {
     match hold.sort {
         Sort::Shard { number } => {
             let slot = newest.next.slots.get(usize::from(number));
-            let since = slot.and_then(|slot| slot.token());
+            let since = slot.and_then(Slot::token);
             let named = newest.next.owner(ShardId::new(number)).is_some();
             named && since.is_some_and(|since| since.get() == hold.token)
         }
