@@ -40,6 +40,14 @@ fn nothing_ends(scene: &Scene, seen: &Seen) -> Verdict {
     }
 }
 
+#[test]
+#[should_panic(expected = "THE-SCENARIO-ITSELF")]
+fn an_end_that_nobody_asked_for_is_noticed() {
+    let scenario = Scenario::of(&[Kind::Shards], &[Class::Partition]);
+    let scenario = scenario.lasting(|terms| (terms.ttl * 2, terms.ttl * 3));
+    scenario.play(|| |scene, seen, _| nothing_ends(scene, seen));
+}
+
 /// How often the store is written to in a run.
 fn writes(classes: &[Class]) -> u64 {
     let scenario = Scenario::of(&STORED, classes).fitting(keeps_its_leader);

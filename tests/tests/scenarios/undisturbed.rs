@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use coordinator_node::core::LostCause;
+use coordinator_tests::sim::faults::Class;
 use coordinator_tests::sim::figures::is_led;
 use coordinator_tests::sim::invariants::Verdict;
 use coordinator_tests::sim::scene::{Hold, Phase, Scene, Sort};
 use coordinator_tests::sim::seen::Seen;
-use coordinator_tests::sim::worlds::World;
+use coordinator_tests::sim::worlds::{Kind, World};
 
-use super::play::that;
+use super::play::{Scenario, that};
 
 /// Whether a world keeps a leader that is well: no other is better.
 pub(crate) fn keeps_its_leader(world: &dyn World) -> bool {
@@ -65,4 +66,27 @@ fn has_steady_majority(scene: &Scene, patience: Duration) -> bool {
         seat.alive && !seat.frozen && up > patience
     });
     steady.count() > scene.seats.len() / 2
+}
+
+/// Cuts leaders off, and takes that for no reason to end.
+fn cut_off(kind: Kind) {
+    let scenario = Scenario::of(&[kind], &[Class::Partition]).fitting(keeps_its_leader);
+    scenario
+        .lasting(|terms| (terms.ttl * 2, terms.ttl * 3))
+        .play(|| {
+            let mut undisturbed = Undisturbed::default();
+            move |scene, seen, _| undisturbed.see(scene, seen)
+        });
+}
+
+#[test]
+#[should_panic(expected = "runs and is deposed")]
+fn a_leader_by_lease_that_is_deposed_is_noticed() {
+    cut_off(Kind::Leases);
+}
+
+#[test]
+#[should_panic(expected = "runs and is deposed")]
+fn a_leader_by_vote_that_is_deposed_is_noticed() {
+    cut_off(Kind::Votes);
 }
