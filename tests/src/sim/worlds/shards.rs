@@ -36,8 +36,13 @@ pub(super) struct Shards {
     fixed_names: bool,
     dense: bool,
     leads: bool,
+    /// By seat; none: all are alike.
+    weights: Vec<u32>,
     resources: Resources,
 }
+
+/// Where members of different weights run.
+const ZONES: [&str; 2] = ["east", "west"];
 
 impl Shards {
     /// A fixed number of shards.
@@ -77,6 +82,22 @@ impl Shards {
         world
     }
 
+    /// Members of different weights, in zones; sometimes fewer shards than members.
+    pub(super) fn weighted(draw: &mut Draw) -> Self {
+        let mut world = Self::draw(draw, 1);
+        world.fixed_names = true;
+        world.terms.shards = [2, 5, 11, 16][draw.number(0..4)];
+        let seats = world.members + world.reserves;
+        world.weights = (0..seats)
+            .map(|_| [1, 1, 2, 3][draw.number(0..4)])
+            .collect();
+        if world.members > 3 {
+            // It shall have none.
+            world.weights[1] = 0;
+        }
+        world
+    }
+
     fn draw(draw: &mut Draw, groups: usize) -> Self {
         let members = match groups {
             1 => draw.members(),
@@ -103,6 +124,7 @@ impl Shards {
             fixed_names: false,
             dense: false,
             leads: false,
+            weights: Vec::new(),
             resources: Resources::default(),
         }
     }
@@ -142,6 +164,8 @@ impl World for Shards {
             group: self.groups[at / each].clone(),
             fixed: self.fixed_names,
             reserve: at % each >= self.members,
+            weight: self.weights.get(at).copied().unwrap_or(1),
+            zone: (!self.weights.is_empty()).then(|| ZONES[at % ZONES.len()]),
         };
         (0..each * self.groups.len()).map(seat).collect()
     }
@@ -203,13 +227,26 @@ impl World for Shards {
         let each = self.members + self.reserves;
         for (at, group) in self.groups.iter().enumerate() {
             let seats = at * each..(at + 1) * each;
-            balanced(scene, group, seats, self.dense)?;
+            let held = held(scene, seats);
+            let even = if self.dense {
+                held.values().all(|held| *held == 1)
+            } else if self.weights.is_empty() {
+                is_even(&held)
+            } else {
+                is_by_weight(&held, &self.weights)
+            };
+            if !even {
+                return Err(format!("{group} is lopsided: {held:?}"));
+            }
         }
         Ok(())
     }
 
     fn encore(&self) -> Encore {
-        if self.terms.grace > Duration::ZERO && self.fixed_names {
+        if !self.weights.is_empty() {
+            // LEAST-MOVED reckons with equal shares.
+            Encore::None
+        } else if self.terms.grace > Duration::ZERO && self.fixed_names {
             Encore::Rolling
         } else {
             Encore::LeaveAndReturn
@@ -217,13 +254,8 @@ impl World for Shards {
     }
 }
 
-/// Whether no member of a group has two shards more than another; of a dense keyspace each has one.
-fn balanced(
-    scene: &Scene,
-    group: &Group,
-    seats: std::ops::Range<usize>,
-    dense: bool,
-) -> Result<(), String> {
+/// How many shards each member of a group has.
+fn held(scene: &Scene, seats: std::ops::Range<usize>) -> BTreeMap<usize, u32> {
     let present = scene.present().filter(|seat| seats.contains(seat));
     let mut held: BTreeMap<usize, u32> = present.map(|seat| (seat, 0)).collect();
     for (_, hold) in scene.open_holds().filter(|(_, hold)| hold.is_trusted()) {
@@ -233,19 +265,23 @@ fn balanced(
             *held += 1;
         }
     }
-    let (least, most) = (held.values().min(), held.values().max());
-    let even = least.zip(most).is_some_and(|(least, most)| {
-        if dense {
-            (*least, *most) == (1, 1)
-        } else {
-            most - least <= 1
-        }
+    held
+}
+
+/// Whether nobody has two more than another.
+fn is_even(held: &BTreeMap<usize, u32>) -> bool {
+    let ends = held.values().min().zip(held.values().max());
+    ends.is_some_and(|(least, most)| most - least <= 1)
+}
+
+/// Whether everybody's number is within one of the exact share by weight.
+fn is_by_weight(held: &BTreeMap<usize, u32>, weights: &[u32]) -> bool {
+    let (shards, all) = held.iter().fold((0, 0), |(shards, all), (seat, held)| {
+        (shards + held, all + weights[*seat])
     });
-    if even {
-        Ok(())
-    } else {
-        Err(format!("{group} is lopsided: {held:?}"))
-    }
+    let exact = |seat: usize| shards * weights[seat];
+    let within = |(seat, held): (&usize, &u32)| (held * all).abs_diff(exact(*seat)) < all;
+    held.iter().all(within)
 }
 
 /// Serves the keyspace, again and again, until the node shuts down.
@@ -356,4 +392,21 @@ async fn cutting(mut life: Life, part: DenseShard, world: Shards) -> WorkResult 
     }
     life.drain_slowly(world.terms.drain).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// H7.
+    #[test]
+    fn shares_follow_weights() {
+        let held = |counts: &[u32]| counts.iter().copied().enumerate().collect();
+        let weights = [1, 0, 3];
+        assert!(is_by_weight(&held(&[2, 0, 6]), &weights));
+        assert!(is_by_weight(&held(&[3, 0, 6]), &weights));
+        assert!(!is_by_weight(&held(&[4, 0, 4]), &weights));
+        assert!(!is_by_weight(&held(&[2, 1, 5]), &weights));
+        assert!(is_even(&held(&[2, 1, 2])) && !is_even(&held(&[3, 1, 2])));
+    }
 }
