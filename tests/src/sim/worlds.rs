@@ -7,6 +7,7 @@ mod draw;
 mod leases;
 mod shards;
 mod votes;
+mod weights;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -18,6 +18,7 @@ use super::super::scene::{Scene, Sort, What};
 use super::super::seen::Seen;
 use super::draw::{ANY, BUS, Draw, RECORDS, WORK};
 use super::leases::{Leads, lead, leads};
+use super::weights::{self, ZONES};
 use super::{Encore, Life, Living, ON_PURPOSE, SeatPlan, World};
 
 /// How often an owner works.
@@ -40,9 +41,6 @@ pub(super) struct Shards {
     weights: Vec<u32>,
     resources: Resources,
 }
-
-/// Where members of different weights run.
-const ZONES: [&str; 2] = ["east", "west"];
 
 impl Shards {
     /// A fixed number of shards.
@@ -233,7 +231,8 @@ impl World for Shards {
             } else if self.weights.is_empty() {
                 is_even(&held)
             } else {
-                is_by_weight(&held, &self.weights)
+                weights::is_by_weight(&held, &self.weights)
+                    && weights::is_at_rest(scene, &self.seats(), self.terms.shards)
             };
             if !even {
                 return Err(format!("{group} is lopsided: {held:?}"));
@@ -272,16 +271,6 @@ fn held(scene: &Scene, seats: std::ops::Range<usize>) -> BTreeMap<usize, u32> {
 fn is_even(held: &BTreeMap<usize, u32>) -> bool {
     let ends = held.values().min().zip(held.values().max());
     ends.is_some_and(|(least, most)| most - least <= 1)
-}
-
-/// Whether everybody's number is within one of the exact share by weight.
-fn is_by_weight(held: &BTreeMap<usize, u32>, weights: &[u32]) -> bool {
-    let (shards, all) = held.iter().fold((0, 0), |(shards, all), (seat, held)| {
-        (shards + held, all + weights[*seat])
-    });
-    let exact = |seat: usize| shards * weights[seat];
-    let within = |(seat, held): (&usize, &u32)| (held * all).abs_diff(exact(*seat)) < all;
-    held.iter().all(within)
 }
 
 /// Serves the keyspace, again and again, until the node shuts down.
@@ -392,21 +381,4 @@ async fn cutting(mut life: Life, part: DenseShard, world: Shards) -> WorkResult 
     }
     life.drain_slowly(world.terms.drain).await;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// H7.
-    #[test]
-    fn shares_follow_weights() {
-        let held = |counts: &[u32]| counts.iter().copied().enumerate().collect();
-        let weights = [1, 0, 3];
-        assert!(is_by_weight(&held(&[2, 0, 6]), &weights));
-        assert!(is_by_weight(&held(&[3, 0, 6]), &weights));
-        assert!(!is_by_weight(&held(&[4, 0, 4]), &weights));
-        assert!(!is_by_weight(&held(&[2, 1, 5]), &weights));
-        assert!(is_even(&held(&[2, 1, 2])) && !is_even(&held(&[3, 1, 2])));
-    }
 }
