@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coordinator_core::{
-    Backend, BadFrame, BusError, ClusterBus, Feed, FeedEvent, Frame, Start, Topic, async_trait,
+    Backend, BadFrame, BusError, Capabilities, ClusterBus, Feed, FeedEvent, Frame, Start, Topic,
+    async_trait,
 };
 use coordinator_memory::MemoryStore;
 use coordinator_node::{Election, ElectionConfig, Leadership, Node, Quorum};
@@ -71,9 +72,7 @@ fn is(mood: &AtomicU8, oddity: Oddity) -> bool {
 #[async_trait]
 impl ClusterBus for Odd {
     async fn publish(&self, batch: &[Frame]) -> Result<(), BusError> {
-        if is(&self.mood, Oddity::PublishPanics) {
-            panic!("a bug in the bus");
-        }
+        assert!(!is(&self.mood, Oddity::PublishPanics), "a bug in the bus");
         if is(&self.mood, Oddity::PublishHangs) {
             return std::future::pending().await;
         }
@@ -83,10 +82,12 @@ impl ClusterBus for Odd {
         self.inner.publish(batch).await
     }
 
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
     async fn subscribe(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Feed>, BusError> {
-        if is(&self.mood, Oddity::SubscribePanics) {
-            panic!("a bug in the bus");
-        }
+        assert!(!is(&self.mood, Oddity::SubscribePanics), "a bug in the bus");
         if is(&self.mood, Oddity::SubscribeHangs) {
             return std::future::pending().await;
         }
@@ -111,9 +112,7 @@ impl Feed for OddFeed {
             return Some(FeedEvent::Malformed(BadFrame::new("rubbish")));
         }
         let event = self.inner.next().await;
-        if is(&self.mood, Oddity::FeedPanics) {
-            panic!("a bug in the bus");
-        }
+        assert!(!is(&self.mood, Oddity::FeedPanics), "a bug in the bus");
         event.filter(|_| !is(&self.mood, Oddity::FeedEnds))
     }
 }
@@ -173,7 +172,7 @@ async fn first(elections: &[Election]) -> Leadership {
     leads.expect("somebody leads")
 }
 
-/// E9, V9: whatever the bus did to all voters when they started, it ends nobody's voter.
+/// E7, E14: whatever the bus did to all voters when they started, it ends nobody's voter.
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_misbehaved_at_the_start_costs_no_election() {
     for oddity in ALL {
@@ -183,14 +182,16 @@ async fn a_bus_that_misbehaved_at_the_start_costs_no_election() {
         let mut leads = Box::pin(first(&elections));
         let early = tokio::time::timeout(Duration::from_secs(20), &mut leads).await;
         assert!(early.is_err(), "{oddity:?}: no quorum can talk");
-        voters.iter().for_each(|voter| voter.is_now(Oddity::None));
+        for voter in &voters {
+            voter.is_now(Oddity::None);
+        }
         let leads = tokio::time::timeout(Duration::from_secs(20), leads).await;
         let leads = leads.unwrap_or_else(|_| panic!("{oddity:?}: nobody leads"));
         assert!(leads.token().is_ok(), "{oddity:?}");
     }
 }
 
-/// E9: the same in the middle of a term: it may cost the term, and not the election.
+/// E8, E11: the same in the middle of a term: it may cost the term, and not the election.
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_misbehaves_in_a_term_costs_the_term_at_most() {
     for oddity in ALL {
@@ -199,9 +200,13 @@ async fn a_bus_that_misbehaves_in_a_term_costs_the_term_at_most() {
         let elections = voters.each_ref().map(Voter::election);
         let leads = first(&elections).await;
         pass(3.0).await;
-        voters.iter().for_each(|voter| voter.is_now(oddity));
+        for voter in &voters {
+            voter.is_now(oddity);
+        }
         pass(10.0).await;
-        voters.iter().for_each(|voter| voter.is_now(Oddity::None));
+        for voter in &voters {
+            voter.is_now(Oddity::None);
+        }
         drop(leads);
         let leads = tokio::time::timeout(Duration::from_secs(20), first(&elections)).await;
         let leads = leads.unwrap_or_else(|_| panic!("{oddity:?}: nobody leads"));
@@ -210,7 +215,7 @@ async fn a_bus_that_misbehaves_in_a_term_costs_the_term_at_most() {
     }
 }
 
-/// BOUNDED, E13: rubbish on the topic, without end as far as anybody can see, keeps no leader from
+/// E3: rubbish on the topic, without end as far as anybody can see, keeps no leader from
 /// resigning, and no thread to itself.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_rubbish_holds_up_no_wish() {
@@ -241,7 +246,7 @@ fn note(reigns: &Mutex<Vec<(u64, &'static str)>>, token: u64, leader: &'static s
     reigns.push((token, leader));
 }
 
-/// E2, V7: claims of one node come and go at every moment. A term that one of them gave back is
+/// E2, E15, E19, V7: claims of one node come and go at every moment. A term that one of them gave back is
 /// nobody's, for its promises are void: no other claim may sit down in it.
 #[tokio::test(start_paused = true)]
 async fn campaigns_of_one_node_never_share_a_term() {
@@ -282,7 +287,7 @@ async fn campaigns_of_one_node_never_share_a_term() {
     }
 }
 
-/// I1, V9: names as long as they may be make topics that no bus takes, unless that is minded.
+/// V9: names as long as they may be make topics that no bus takes, unless that is minded.
 #[tokio::test(start_paused = true)]
 async fn the_longest_names_elect_too() {
     let store = MemoryStore::new();
@@ -292,4 +297,17 @@ async fn the_longest_names_elect_too() {
     let election = node.election(ElectionConfig::new("y".repeat(512)).by_vote(voters));
     let leads = lead(&election).await;
     within(10.0, leads.resign()).await.expect("it led");
+}
+
+/// V9: a bus that takes no vote is told of, instead of an election that never ends.
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_is_too_small_for_a_vote_is_refused() {
+    let store = MemoryStore::builder().payload_limit(64).build();
+    let node = Voter::start(&store, "a", Oddity::None).await.node;
+    let election = node.election(ElectionConfig::new("e").by_vote(Quorum::fixed(["a"])));
+    let error = within(30.0, election.campaign()).await;
+    let error = error.expect_err("it cannot speak");
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let told = source.is_some_and(|source| source.contains("the bus takes 64"));
+    assert!(told, "{error:?}");
 }

@@ -177,3 +177,66 @@ impl LockBackend for LiveLocks {
         self.store.guarantees()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use coordinator_memory::MemoryStore;
+
+    use super::*;
+    use crate::vote::{Place, Quorum};
+    use crate::{ElectionConfig, Node};
+
+    /// W4, T1: the votes were lost, and the lease was not. Told to be lost, it is asked for again,
+    /// and must last from then on for as long as it will be trusted.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_outlived_its_votes_is_renewed_before_it_counts_again() {
+        let store = MemoryStore::new();
+        let backend = store.connect("a");
+        let locks = backend.locks.clone().expect("it has locks");
+        let node = Node::builder("g").member("a").backend(backend);
+        let node = node.start().await.expect("the store is well");
+        let key = Key::from("g/election/e");
+        let trust = ElectionConfig::new("e")
+            .by_vote(Quorum::Live)
+            .check(Duration::from_secs(10))
+            .expect("it is allowed");
+        let place = Place {
+            key: key.clone(),
+            name: "e".into(),
+            quorum: Quorum::fixed(["a"]),
+            trust,
+        };
+        let (context, membership) = (&node.shared.context, &node.shared.membership);
+        let votes = node.shared.voters.votes(context, membership, &place);
+        let votes = votes.expect("it has a bus");
+        let _standing = votes.stand(None);
+        let live = LiveLocks::new(context, votes.clone(), locks.clone());
+        let id = context.next_claim();
+        let claim = Claim::new(key.clone(), "a".into(), context.instance, id, trust.ttl());
+        let granted = async || {
+            loop {
+                live.votes.wait_turn(&claim).await.expect("it votes");
+                if let Ok(Acquisition::Granted(token)) = live.acquire(&claim).await {
+                    return token;
+                }
+            }
+        };
+        let token = granted().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The reign ends, and no word of it reaches the store.
+        let term = live.term_of(&claim).expect("it has the votes");
+        votes.yield_term(&claim, term).await;
+        assert_eq!(live.renew(&claim, token).await.ok(), Some(Renewal::Lost));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        store.link("a").clock_jump(Duration::from_secs(8));
+        let again = granted().await;
+        let holder = locks.holder(&key).await.expect("the store is well");
+        let holder = holder.expect("it is held");
+        assert_eq!(holder.token, again);
+        let left = holder.free_in.expect("the store tells");
+        assert!(left >= trust.window(), "it ends in {left:?}");
+        assert_eq!(again, token, "the same grant, or this shows nothing");
+    }
+}

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coordinator_core::machine::vote::{
-    Action, BadMessage, Body, Config, Electorate, Envelope, Event, Leader, Message, Reading,
+    Action, BadMessage, Body, Config, Electorate, Envelope, Event, Leader, Message, Reading, Reign,
     Standing, Vote,
 };
 use coordinator_core::{
-    Backoff, BoxError, Bytes, ClusterBus, FeedEvent, FencingToken, Instance, MemberId, Topic,
-    scoped,
+    Backoff, BoxError, Bytes, ClusterBus, FeedEvent, FencingToken, Instance, MemberId,
+    NUMBER_LIMIT, Topic, scoped,
 };
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
@@ -71,7 +72,7 @@ impl Drop for Stand {
 
 impl Voter {
     /// # Errors
-    /// The backend has no bus.
+    /// The backend has no bus, or one whose messages are too small.
     pub(super) fn start(
         context: &Arc<Context>,
         membership: &Membership,
@@ -79,6 +80,7 @@ impl Voter {
     ) -> Result<Self, BoxError> {
         let bus = context.backend.bus.clone();
         let bus = bus.ok_or("an election by vote needs the backend's `bus`, which is missing")?;
+        check_room(context, place, &*bus)?;
         warn_of_two(place);
         let (wishes, desk) = mpsc::channel(REQUESTS);
         let wanted = Arc::new(watch::Sender::default());
@@ -124,6 +126,32 @@ impl Voter {
     }
 }
 
+/// A voter that the bus lets say nothing would wait for its election for ever.
+fn check_room(context: &Context, place: &Place, bus: &dyn ClusterBus) -> Result<(), BoxError> {
+    let Some(limit) = bus.capabilities().payload_limit else {
+        return Ok(());
+    };
+    let (instance, term) = (context.instance, NUMBER_LIMIT - 1);
+    let longest = Message {
+        from: context.me.clone(),
+        instance,
+        body: Body::VoteRequest {
+            term,
+            release: Some(Reign { instance, term }),
+        },
+    };
+    let envelope = Envelope::new(&place.key, &place.quorum.electorate(), &place.trust);
+    let needed = envelope.seal(&longest, None).len();
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "votes of `{}` take {needed} bytes, and the bus takes {limit}",
+        context.me
+    )
+    .into())
+}
+
 fn warn_of_two(place: &Place) {
     if let Quorum::Fixed(names) = &place.quorum
         && names.len() == 2
@@ -139,6 +167,8 @@ struct Driver {
     context: Arc<Context>,
     machine: Vote,
     members: Option<Members>,
+    /// By this election's window, which may be shorter than the node's ttl.
+    look_every: Duration,
     envelope: Envelope,
     label: String,
     to_all: Topic,
@@ -220,6 +250,7 @@ impl Driver {
         Self {
             machine,
             members,
+            look_every: place.trust.look_every(),
             envelope,
             label: format!("election/{name}"),
             to_all: Topic::named(scoped(group, "votes", name)),
@@ -264,7 +295,7 @@ impl Driver {
     async fn wake(&mut self) -> Woken {
         let deadline = self.machine.deadline();
         let clock = self.context.clock.clone();
-        let look_every = self.context.trust.look_every();
+        let look_every = self.look_every;
         let members = async {
             match &mut self.members {
                 Some(members) => {
