@@ -208,13 +208,15 @@ impl Scene {
         })
     }
 
-    /// The store's wall clock, as a span since its beginning.
+    /// The store's wall clock, as a span since an hour before its beginning: it may be set back in
+    /// its first seconds.
     pub fn wall(&self) -> Duration {
+        const BEFORE: Duration = Duration::from_hours(1);
         let ahead = Duration::from_millis(self.wall_ahead.unsigned_abs());
         if self.wall_ahead < 0 {
-            self.now.saturating_sub(ahead)
+            (BEFORE + self.now).saturating_sub(ahead)
         } else {
-            self.now + ahead
+            BEFORE + self.now + ahead
         }
     }
 

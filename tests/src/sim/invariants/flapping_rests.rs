@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coordinator_node::core::{
-    EndReason, Keyspace, Layout, Member, MemberId, MemberState, Slot,
+    EndReason, Keyspace, Layout, Life, Member, MemberId, MemberState, Slot,
 };
 
 use super::{Invariant, Verdict};
@@ -66,8 +66,11 @@ fn granted(swap: &Swap) -> BTreeSet<&MemberId> {
         };
         let had = had.and_then(|member| previous.member(member));
         let gets = swap.next.member(*member);
+        // A planner that grants to a former life has not seen its end, and knows of no penalty.
+        let present = |(id, life): &&Life| swap.members.get(id, *life).is_some_and(lives);
         if *token == swap.next.epoch
             && let Some((id, _)) = gets.filter(|(id, _)| had.is_none_or(|had| had.0 != *id))
+            && gets.filter(present).is_some()
         {
             granted.insert(id);
         }
@@ -75,9 +78,12 @@ fn granted(swap: &Swap) -> BTreeSet<&MemberId> {
     granted
 }
 
+fn lives(member: &Member) -> bool {
+    matches!(member.state, MemberState::Live { evicted: false, .. })
+}
+
 fn receives(member: &Member, keyspace: &Keyspace) -> bool {
-    let lives = matches!(member.state, MemberState::Live { evicted: false, .. });
-    lives && member.profile.keyspaces.contains(keyspace)
+    lives(member) && member.profile.keyspaces.contains(keyspace)
 }
 
 impl FlappingRests {

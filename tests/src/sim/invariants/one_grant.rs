@@ -23,6 +23,9 @@ pub struct OneGrant {
 struct Lease {
     token: u64,
     ends: Duration,
+    /// A store that lost its memory knows it from a renewal alone (I6). It may be the late one of a
+    /// holder that was followed by another, who brings back a higher token.
+    brought_back: bool,
 }
 
 impl Invariant for OneGrant {
@@ -39,6 +42,7 @@ impl Invariant for OneGrant {
                 let lease = Lease {
                     token: token.get(),
                     ends: now + *ttl,
+                    brought_back: false,
                 };
                 let last = self.leases.insert(key.clone(), lease);
                 let held = last.filter(|last| last.ends > now);
@@ -50,12 +54,16 @@ impl Invariant for OneGrant {
             Seen::Store(Event::Renewed {
                 key, token, ttl, ..
             }) => {
+                let known = self.leases.get(key);
                 let lease = Lease {
                     token: token.get(),
                     ends: now + *ttl,
+                    brought_back: known.is_none_or(|known| known.brought_back),
                 };
                 let last = self.leases.insert(key.clone(), lease);
+                let followed = |last: &Lease| last.brought_back && last.token < token.get();
                 let ended = last.filter(|last| last.ends <= now || last.token != token.get());
+                let ended = ended.filter(|last| !followed(last));
                 that(ended.is_none(), || {
                     let last = ended.map_or(0, |last| last.token);
                     format!("{key} #{token} is renewed after the end of #{last}")
