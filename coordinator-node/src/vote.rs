@@ -4,6 +4,7 @@
 //! somebody here wants to lead. [`Votes`] makes a lock backend of it, so that a term by vote is
 //! driven like every other: trusted, drained, renewed only while its work makes progress, released.
 
+mod ear;
 mod live;
 mod locks;
 mod post;
@@ -47,7 +48,8 @@ pub enum Quorum {
     Live,
     /// A majority of the members seen decides, and nothing else. **Not safe**: where the bus parts
     /// the members, each side sees itself as the whole, and elects a leader of its own, for as long
-    /// as it is parted. For work that may be done twice but should not wait.
+    /// as it is parted; and a member that starts may elect itself before it has heard of the others.
+    /// For work that may be done twice but should not wait.
     ///
     /// Measured in simulation, with fleets of five that are split for 30 s, windows of 500 ms and a
     /// ttl of members of 10 s: two leaders for 21 s of the 30, which is from when the members have

@@ -8,6 +8,7 @@
 
 mod support;
 
+#[cfg(feature = "metrics")]
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

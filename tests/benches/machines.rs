@@ -13,6 +13,7 @@ use coordinator_node::core::machine::membership::{
     BeatAnswer, JoinAnswer, Membership, MembershipAction, MembershipEvent,
 };
 use coordinator_node::core::machine::stream::{Publisher, Receiver};
+use coordinator_node::core::machine::vote;
 use coordinator_node::core::trust::Trust;
 use coordinator_node::core::{
     Bytes, Claim, ClaimId, FencingToken, Incarnation, Instance, MemberId, MemoryId, Moment, Topic,
@@ -114,6 +115,47 @@ fn keep() {
     }
 }
 
+/// A voter that follows: a heartbeat, which it acks, and a tick. Returns how often it acked.
+fn follow() -> u64 {
+    let names = ["a", "b", "c", "d", "e"].map(MemberId::from);
+    let config = vote::Config {
+        me: names[0].clone(),
+        instance: Instance::from_random(1),
+        electorate: vote::Electorate::Fixed(names.iter().cloned().collect()),
+        trust: Trust::default(),
+        round_trip: Duration::from_millis(5),
+    };
+    let reading = |round| vote::Reading {
+        now: at(round),
+        steady: at(round),
+        wall_millis: 0,
+    };
+    let mut voter = vote::Vote::new(config, reading(0), random());
+    let mut acked = 0;
+    for round in 3..ROUNDS + 3 {
+        let body = vote::Body::Heartbeat {
+            term: 1,
+            seq: round,
+            leads: true,
+        };
+        let heartbeat = vote::Message {
+            from: names[1].clone(),
+            instance: Instance::from_random(2),
+            body,
+        };
+        let actions = voter.step(reading(round), vote::Event::Received(heartbeat));
+        let acks = |action: &vote::Action| {
+            let vote::Action::Send { body, .. } = action else {
+                return false;
+            };
+            matches!(body, vote::Body::HeartbeatReply { acked: true, .. })
+        };
+        acked += actions.iter().filter(|action| acks(action)).count() as u64;
+        black_box(voter.step(reading(round), vote::Event::Tick));
+    }
+    acked
+}
+
 /// A message that is numbered here and counted there.
 fn count(topic: &Topic) {
     let mut publisher = Publisher::new(MemberId::from("me"), Instance::from_random(1));
@@ -126,11 +168,13 @@ fn count(topic: &Topic) {
 
 fn machines(criterion: &mut Criterion) {
     assert_eq!((lead(), beat()), (ROUNDS, ROUNDS), "each tick asks once");
+    assert_eq!(follow(), ROUNDS, "each heartbeat is acked");
     let topic: Topic = Topic::new("topic");
     let mut group = criterion.benchmark_group("machine");
     group.throughput(Throughput::Elements(2 * ROUNDS));
     group.bench_function("lease_renews", |bench| bench.iter(lead));
     group.bench_function("membership_beats", |bench| bench.iter(beat));
+    group.bench_function("voter_follows", |bench| bench.iter(follow));
     group.bench_function("keeper_is_trusted", |bench| bench.iter(keep));
     group.bench_function("stream_stamps_and_counts", |bench| {
         bench.iter(|| count(&topic));

@@ -28,6 +28,9 @@ pub struct ElectionConfig {
     /// Let members vote who leads, over the bus, instead of asking the store for a lease. The ttl is
     /// then the window of the election, 2 s by default, and the same for all its members. Off by
     /// default.
+    ///
+    /// All processes hold one election in the same way: who asks the store and who asks the members
+    /// do not know of each other, and would both lead.
     pub by_vote: Option<Quorum>,
     /// How long not to campaign after a loss, so that another may try; 1 s by default.
     pub cool_down: Duration,

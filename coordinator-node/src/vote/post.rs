@@ -2,13 +2,17 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator_core::{Bytes, ClusterBus, Frame, Instance, MemberId, Topic};
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::debug;
+
+use crate::tasks::panic_message;
 
 /// The most messages that wait; then the oldest go, for they are worth the least.
 const LIMIT: usize = 1_024;
@@ -95,9 +99,15 @@ impl Post {
         self.sending = Some(Box::pin(async move {
             if !batch.is_empty() {
                 // Sent once: whoever needs it is asked again by the next one.
-                match tokio::time::timeout(patience, bus.publish(&batch)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => debug!(%error, "votes were not sent"),
+                // A bus that panics must not take the voter along.
+                let publish = AssertUnwindSafe(bus.publish(&batch)).catch_unwind();
+                match tokio::time::timeout(patience, publish).await {
+                    Ok(Ok(Ok(()))) => {}
+                    Ok(Ok(Err(error))) => debug!(%error, "votes were not sent"),
+                    Ok(Err(panic)) => {
+                        let error = panic_message(&*panic);
+                        debug!(error, "votes were not sent: the bus panicked");
+                    }
                     Err(_) => debug!(?patience, "votes were not sent in time"),
                 }
             }

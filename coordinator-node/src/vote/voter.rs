@@ -1,22 +1,23 @@
 //! Drives one voter: one task, from the first use of an election by vote to the end of the node.
 
 use std::collections::BTreeMap;
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coordinator_core::machine::vote::{
-    Action, BadMessage, Body, Config, Electorate, Envelope, Event, Leader, Message, Reading,
+    Action, BadMessage, Body, Config, Electorate, Envelope, Event, Leader, Message, Reading, Reign,
     Standing, Vote,
 };
 use coordinator_core::{
-    Backoff, BoxError, BusError, Bytes, ClusterBus, Feed, FeedEvent, FencingToken, Instance,
-    MemberId, Start, Topic, scoped,
+    Backoff, BoxError, Bytes, ClusterBus, FeedEvent, FencingToken, Instance, MemberId,
+    NUMBER_LIMIT, Topic, scoped,
 };
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, trace, warn};
 
+use super::ear::{Ear, News};
 use super::post::Post;
 use super::{Place, Quorum, ROUND_TRIP};
 use crate::context::Context;
@@ -71,7 +72,7 @@ impl Drop for Stand {
 
 impl Voter {
     /// # Errors
-    /// The backend has no bus.
+    /// The backend has no bus, or one whose messages are too small.
     pub(super) fn start(
         context: &Arc<Context>,
         membership: &Membership,
@@ -79,6 +80,7 @@ impl Voter {
     ) -> Result<Self, BoxError> {
         let bus = context.backend.bus.clone();
         let bus = bus.ok_or("an election by vote needs the backend's `bus`, which is missing")?;
+        check_room(context, place, &*bus)?;
         warn_of_two(place);
         let (wishes, desk) = mpsc::channel(REQUESTS);
         let wanted = Arc::new(watch::Sender::default());
@@ -124,6 +126,32 @@ impl Voter {
     }
 }
 
+/// A voter that the bus lets say nothing would wait for its election for ever.
+fn check_room(context: &Context, place: &Place, bus: &dyn ClusterBus) -> Result<(), BoxError> {
+    let Some(limit) = bus.capabilities().payload_limit else {
+        return Ok(());
+    };
+    let (instance, term) = (context.instance, NUMBER_LIMIT - 1);
+    let longest = Message {
+        from: context.me.clone(),
+        instance,
+        body: Body::VoteRequest {
+            term,
+            release: Some(Reign { instance, term }),
+        },
+    };
+    let envelope = Envelope::new(&place.key, &place.quorum.electorate(), &place.trust);
+    let needed = envelope.seal(&longest, None).len();
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "votes of `{}` take {needed} bytes, and the bus takes {limit}",
+        context.me
+    )
+    .into())
+}
+
 fn warn_of_two(place: &Place) {
     if let Quorum::Fixed(names) = &place.quorum
         && names.len() == 2
@@ -135,20 +163,12 @@ fn warn_of_two(place: &Place) {
     }
 }
 
-type Subscribing = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, BusError>> + Send>>;
-
-/// The voter's ear.
-enum Ear {
-    Subscribing(Subscribing),
-    Listening(Box<dyn Feed>),
-    Pausing(Pin<Box<tokio::time::Sleep>>),
-}
-
 struct Driver {
     context: Arc<Context>,
     machine: Vote,
     members: Option<Members>,
-    bus: Arc<dyn ClusterBus>,
+    /// By this election's window, which may be shorter than the node's ttl.
+    look_every: Duration,
     envelope: Envelope,
     label: String,
     to_all: Topic,
@@ -180,9 +200,7 @@ impl Inboxes {
 enum Woken {
     Deadline,
     Sent,
-    Heard(Option<FeedEvent>),
-    Subscribed(Result<Box<dyn Feed>, BusError>),
-    Paused,
+    Heard(News),
     Members,
     Wanted,
     Wish(Wish),
@@ -218,8 +236,13 @@ impl Driver {
             // The name's length keeps the names of two elections and two members apart.
             prefix: scoped(group, "ballots", &format!("{}/{name}/", name.len())),
         };
+        let topics = vec![
+            Topic::named(scoped(group, "votes", name)),
+            inboxes.of(&context.me),
+        ];
+        let ear = Ear::new(bus.clone(), topics);
         let post = Post::new(
-            bus.clone(),
+            bus,
             context.me.clone(),
             context.instance,
             place.trust.renew_every(),
@@ -227,15 +250,15 @@ impl Driver {
         Self {
             machine,
             members,
+            look_every: place.trust.look_every(),
             envelope,
             label: format!("election/{name}"),
             to_all: Topic::named(scoped(group, "votes", name)),
             inboxes,
-            ear: Ear::Pausing(Box::pin(tokio::time::sleep(std::time::Duration::ZERO))),
+            ear,
             backoff: Backoff::new(place.trust.ttl() / 20, place.trust.ttl() / 2),
             random: context.fork_random(),
             post,
-            bus,
             desk,
             wanted,
             view: watch::Sender::new(view),
@@ -247,22 +270,18 @@ impl Driver {
     }
 
     async fn run(mut self) {
-        self.subscribe();
         loop {
+            // A feed that is always ready must not keep the others of its thread waiting.
+            tokio::task::coop::consume_budget().await;
             match self.wake().await {
                 Woken::Deadline => self.dispatch(Event::Tick),
                 Woken::Sent => {}
-                Woken::Heard(Some(event)) => self.heard(event),
-                Woken::Heard(None) => self.pause(),
-                Woken::Subscribed(Ok(feed)) => {
-                    self.backoff.reset();
-                    self.ear = Ear::Listening(feed);
+                Woken::Heard(News::Event(event)) => self.heard(event),
+                Woken::Heard(News::Open) => self.backoff.reset(),
+                Woken::Heard(News::Closed(error)) => {
+                    debug!(election = self.label, error, "votes are not heard");
+                    self.ear.reopen(self.backoff.next(&mut self.random));
                 }
-                Woken::Subscribed(Err(error)) => {
-                    debug!(election = self.label, %error, "votes are not heard");
-                    self.pause();
-                }
-                Woken::Paused => self.subscribe(),
                 Woken::Members => self.see(),
                 Woken::Wanted => self.want(),
                 Woken::Wish(wish) => self.grant(wish),
@@ -271,11 +290,12 @@ impl Driver {
         }
     }
 
-    /// Deadlines first: they are promises. What is heard may only be late.
+    /// Deadlines first: they are promises. What is heard comes last, for others decide how much that
+    /// is: no flood of it may keep a leader from renewing, or from resigning.
     async fn wake(&mut self) -> Woken {
         let deadline = self.machine.deadline();
         let clock = self.context.clock.clone();
-        let look_every = self.context.trust.look_every();
+        let look_every = self.look_every;
         let members = async {
             match &mut self.members {
                 Some(members) => {
@@ -291,24 +311,11 @@ impl Driver {
             () = self.context.stopping.cancelled() => Woken::Stop,
             () = sleep_until(&*clock, deadline, look_every) => Woken::Deadline,
             () = self.post.sent() => Woken::Sent,
-            heard = self.ear.hear() => heard,
-            () = members => Woken::Members,
             Ok(()) = self.wanted.changed() => Woken::Wanted,
             Some(wish) = self.desk.recv() => Woken::Wish(wish),
+            () = members => Woken::Members,
+            news = self.ear.next() => Woken::Heard(news),
         }
-    }
-
-    fn subscribe(&mut self) {
-        let bus = self.bus.clone();
-        let topics = [self.to_all.clone(), self.inboxes.of(&self.context.me)];
-        self.ear = Ear::Subscribing(Box::pin(
-            async move { bus.subscribe(&topics, Start::Now).await },
-        ));
-    }
-
-    fn pause(&mut self) {
-        let pause = self.backoff.next(&mut self.random);
-        self.ear = Ear::Pausing(Box::pin(tokio::time::sleep(pause)));
     }
 
     fn heard(&mut self, event: FeedEvent) {
@@ -438,20 +445,6 @@ impl Driver {
         if let Some(answer) = self.confirming.remove(&request) {
             // Who asked may have given up waiting.
             answer.send(term).ok();
-        }
-    }
-}
-
-impl Ear {
-    /// Cancel safe.
-    async fn hear(&mut self) -> Woken {
-        match self {
-            Self::Subscribing(subscribing) => Woken::Subscribed(subscribing.await),
-            Self::Listening(feed) => Woken::Heard(feed.next().await),
-            Self::Pausing(pause) => {
-                pause.await;
-                Woken::Paused
-            }
         }
     }
 }

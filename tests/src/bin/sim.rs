@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use coordinator_tests::sim::faults::Class;
 use coordinator_tests::sim::many::{Failure, Job, Progress, Result, SAMPLE, compare, run_all};
 use coordinator_tests::sim::report::{Least, Story, Summary, progress_line};
 use coordinator_tests::sim::run::{Plan, run};
@@ -45,12 +46,19 @@ struct Options {
     /// On how many threads to run; as many as there are cores, if nothing is said.
     #[arg(long)]
     jobs: Option<usize>,
-    /// Run only worlds of this kind: leases, shards, dense, static, two-groups or bus.
+    /// Run only worlds of this kind: leases, shards, dense, static, two-groups,
+    /// bus, votes, live or weighted.
     #[arg(long)]
     only: Option<Kind>,
     /// Of the seed's faults bring about only these, by number. Only with `--seed`.
     #[arg(long, requires = "seed", value_delimiter = ',')]
     keep: Option<Vec<usize>>,
+    /// Bring about only faults of these classes: `Crash,HalfOpen`. Only with `--seed`.
+    #[arg(long, requires = "seed", value_delimiter = ',')]
+    classes: Option<Vec<Class>>,
+    /// For how many seconds faults last, at the least and the most: `0.5,5`. Only with `--seed`.
+    #[arg(long, requires = "seed", value_parser = seconds)]
+    lasting: Option<(Duration, Duration)>,
     /// Stop at the first violation, and do not make its schedule smaller.
     #[arg(long)]
     until_violation: bool,
@@ -85,6 +93,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Two spans in seconds, the shorter first.
+fn seconds(text: &str) -> std::result::Result<(Duration, Duration), String> {
+    let span = |text: &str| {
+        let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    };
+    let (least, most) = text.split_once(',').ok_or("two numbers, with a comma")?;
+    let (least, most) = (span(least)?, span(most)?);
+    if least > most {
+        return Err("the shorter span comes first".to_owned());
+    }
+    Ok((least, most))
+}
+
 /// Something was wrong, and how many seeds had been run.
 type Outcome = io::Result<Option<(Failure, u64)>>;
 
@@ -92,6 +114,8 @@ fn one(options: &Options, seed: u64) -> Outcome {
     let plan = Plan {
         seed,
         only: options.only,
+        classes: options.classes.clone(),
+        lasting: options.lasting,
         keep: options.keep.clone(),
         trace: if options.trace { Keep::All } else { Keep::Last },
     };

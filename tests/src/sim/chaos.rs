@@ -17,6 +17,8 @@ use super::seen::Seen;
 /// A rolling restart waits so long for the next one.
 const ROLLING: Duration = Duration::from_secs(2);
 
+const HOUR: Duration = Duration::from_hours(1);
+
 /// The faults of one run.
 pub struct Chaos {
     terms: Terms,
@@ -360,11 +362,12 @@ impl Chaos {
         }
     }
 
-    /// By how many milliseconds a wall clock is off: several such faults together still leave all
-    /// voters' clocks within a window of each other (V5).
+    /// By how many milliseconds a wall clock is off. Where there are votes, several such faults
+    /// together still leave all voters' clocks within a window of each other (V5). Elsewhere no
+    /// member's wall clock counts: it is off by an hour.
     fn wall_off(&self, degree: f64) -> i64 {
-        let window = self.terms.window.unwrap_or_default();
-        let most = i64::try_from(window.as_millis() / 8).unwrap_or(0);
+        let off = self.terms.window.map_or(HOUR, |window| window / 8);
+        let most = i64::try_from(off.as_millis()).unwrap_or(0);
         if degree < 0.5 { -most } else { most }
     }
 

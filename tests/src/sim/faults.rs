@@ -1,6 +1,7 @@
 //! What goes wrong, and when: drawn from the seed alone, before anything runs.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -214,6 +215,18 @@ impl Class {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl FromStr for Class {
+    type Err = String;
+
+    /// Reads one as code writes it: `Crash`, `HalfOpen`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|class| format!("{class:?}") == text);
+        found.ok_or_else(|| format!("there is no class of faults `{text}`"))
     }
 }
 
@@ -431,5 +444,9 @@ mod tests {
         assert_eq!(seen.len(), Class::ALL.len());
         let names: std::collections::BTreeSet<_> = Class::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(names.len(), Class::ALL.len());
+        for class in Class::ALL {
+            assert_eq!(format!("{class:?}").parse(), Ok(class));
+        }
+        assert!("crash".parse::<Class>().is_err());
     }
 }

@@ -211,7 +211,11 @@ impl Fleet {
         let mut builder = Node::builder(seat.plan.group.clone())
             .backend(backend)
             .ttl(terms.ttl)
-            .drain_timeout(terms.drain);
+            .drain_timeout(terms.drain)
+            .weight(seat.plan.weight);
+        if let Some(zone) = seat.plan.zone {
+            builder = builder.zone(zone);
+        }
         if fixed {
             builder = builder.member(seat.name.as_str());
         }

@@ -96,8 +96,16 @@ pub fn command(plan: &Plan) -> String {
         let numbers: Vec<String> = keep.iter().map(ToString::to_string).collect();
         format!(" --keep {}", numbers.join(","))
     });
-    let (only, keep) = (only.unwrap_or_default(), keep.unwrap_or_default());
-    format!("cargo xtask sim --seed {}{only}{keep}", plan.seed)
+    let classes = plan.classes.as_ref().map(|classes| {
+        let names: Vec<String> = classes.iter().map(|class| format!("{class:?}")).collect();
+        format!(" --classes {}", names.join(","))
+    });
+    let lasting = plan
+        .lasting
+        .map(|(least, most)| format!(" --lasting {},{}", least.as_secs_f64(), most.as_secs_f64()));
+    let parts = [only, classes, lasting, keep];
+    let parts: String = parts.into_iter().flatten().collect();
+    format!("cargo xtask sim --seed {}{parts}", plan.seed)
 }
 
 /// The story of a run that failed.
@@ -177,6 +185,13 @@ mod tests {
         assert_eq!(
             command(&plan),
             "cargo xtask sim --seed 7 --only bus --keep 3,17"
+        );
+        plan.keep = None;
+        plan.classes = Some(vec![Class::Crash, Class::HalfOpen]);
+        plan.lasting = Some((Duration::from_millis(500), Duration::from_secs(5)));
+        assert_eq!(
+            command(&plan),
+            "cargo xtask sim --seed 7 --only bus --classes Crash,HalfOpen --lasting 0.5,5"
         );
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bounds::{LOOK, Terms};
 use super::chaos::Chaos;
-use super::faults::{Fault, schedule};
+use super::faults::{Class, Fault, schedule};
 use super::fleet::Fleet;
 use super::invariants::{self, Invariant};
 use super::panics;
@@ -36,6 +36,12 @@ pub struct Plan {
     pub seed: u64,
     /// Which kind of world; the seed's own, if none is named.
     pub only: Option<Kind>,
+    /// Only faults of these classes, as often as the world has each; all that fit the world, if
+    /// none are named.
+    pub classes: Option<Vec<Class>>,
+    /// For how long a fault lasts, at the least and the most; as its class has it, if nothing is
+    /// said.
+    pub lasting: Option<(Duration, Duration)>,
     /// Which faults of the schedule, by number; all, if none are named.
     pub keep: Option<Vec<usize>>,
     /// How much of it is written down.
@@ -48,6 +54,8 @@ impl Plan {
         Self {
             seed,
             only: None,
+            classes: None,
+            lasting: None,
             keep: None,
             trace: Keep::Nothing,
         }
@@ -66,11 +74,37 @@ impl Plan {
 
     fn schedule_of(&self, world: &dyn World) -> Vec<Fault> {
         let (terms, seats) = (world.terms(), world.seats().len());
-        let mut faults = schedule(self.seed, &terms, seats, wild(self.seed), &world.faults());
+        let classes = self.classes_of(world);
+        if classes.is_empty() {
+            return Vec::new();
+        }
+        let mut faults = schedule(self.seed, &terms, seats, wild(self.seed), &classes);
+        if let Some((least, most)) = self.lasting {
+            for fault in &mut faults {
+                fault.lasting = fault.lasting.clamp(least, most);
+            }
+        }
         if let Some(keep) = &self.keep {
             faults.retain(|fault| keep.contains(&fault.number));
         }
         faults
+    }
+
+    /// Which classes come, with their weights. One that the world does not have, and that is asked
+    /// for, comes as often as others do.
+    fn classes_of(&self, world: &dyn World) -> Vec<(Class, u32)> {
+        const WEIGHT: u32 = 3;
+        let mut classes = world.faults();
+        let Some(only) = &self.classes else {
+            return classes;
+        };
+        classes.retain(|(class, _)| only.contains(class));
+        for class in only {
+            if classes.iter().all(|(has, _)| has != class) {
+                classes.push((*class, WEIGHT));
+            }
+        }
+        classes
     }
 }
 

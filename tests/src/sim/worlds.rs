@@ -7,6 +7,7 @@ mod draw;
 mod leases;
 mod shards;
 mod votes;
+mod weights;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -50,11 +51,14 @@ pub enum Kind {
     Votes,
     /// An election by vote in which a store decides.
     Live,
+    /// A keyspace whose members differ in weight, and run in zones. No seed is of this kind unless
+    /// it is asked for.
+    Weighted,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Leases,
         Self::Shards,
         Self::Dense,
@@ -63,6 +67,7 @@ impl Kind {
         Self::Bus,
         Self::Votes,
         Self::Live,
+        Self::Weighted,
     ];
 
     /// What it is called.
@@ -76,6 +81,7 @@ impl Kind {
             Self::Bus => "bus",
             Self::Votes => "votes",
             Self::Live => "live",
+            Self::Weighted => "weighted",
         }
     }
 
@@ -116,6 +122,7 @@ impl Kind {
             Self::Bus => Arc::new(bus::Talk::draw(&mut draw)),
             Self::Votes => Arc::new(votes::Votes::fixed(&mut draw)),
             Self::Live => Arc::new(votes::Votes::live(&mut draw)),
+            Self::Weighted => Arc::new(shards::Shards::weighted(&mut draw)),
         }
     }
 }
@@ -147,6 +154,23 @@ pub struct SeatPlan {
     pub fixed: bool,
     /// Whether it joins only for a while.
     pub reserve: bool,
+    /// Its share of shards, relative to the others'.
+    pub weight: u32,
+    /// Where it runs.
+    pub zone: Option<&'static str>,
+}
+
+impl SeatPlan {
+    /// With a static name, and like all others.
+    fn named(group: impl Into<Group>, reserve: bool) -> Self {
+        Self {
+            group: group.into(),
+            fixed: true,
+            reserve,
+            weight: 1,
+            zone: None,
+        }
+    }
 }
 
 /// What is tried on a fleet that serves.
@@ -305,7 +329,8 @@ mod tests {
     fn every_kind_is_found_by_its_name_and_comes_up() {
         for kind in Kind::ALL {
             assert_eq!(kind.name().parse::<Kind>(), Ok(kind));
-            assert!((0..60).any(|seed| Kind::of(seed) == kind));
+            let comes_up = (0..60).any(|seed| Kind::of(seed) == kind);
+            assert_eq!(comes_up, kind != Kind::Weighted);
         }
         assert!("no such".parse::<Kind>().is_err());
     }

@@ -20,6 +20,12 @@ type Checked = Result<(), Box<dyn Error>>;
 /// Scenarios marked C that the memory backend cannot show, and why. There is none at present.
 const NOT_SHOWN: &[(&str, &str)] = &[];
 
+/// Scenarios marked S that no simulation can show, and why. There is none at present.
+const NOT_SIMULATED: &[(&str, &str)] = &[];
+
+/// Where tests are that simulate.
+const SIMULATION: &str = "tests/";
+
 /// Rules that no test can show yet, and why.
 const RULES_NOT_SHOWN: &[(&str, &str)] = &[
     ("I3", "the memory backend has no session identity"),
@@ -83,21 +89,45 @@ fn every_conformance_scenario_is_shown_by_a_test_or_named_with_the_reason() -> C
     let conformance = scenarios
         .iter()
         .filter(|scenario| scenario.marks.contains('C'));
-    complete(&conformance.collect::<Vec<_>>(), NOT_SHOWN)
+    complete(&conformance.collect::<Vec<_>>(), "", NOT_SHOWN)
+}
+
+#[test]
+fn every_simulated_scenario_is_shown_by_a_test_of_its_name_or_named_with_the_reason() -> Checked {
+    let scenarios = index::scenarios(&document("scenarios.md")?.1);
+    let simulated = scenarios
+        .iter()
+        .filter(|scenario| scenario.marks.contains('S'));
+    let simulated = simulated.collect::<Vec<_>>();
+    complete(&simulated, SIMULATION, NOT_SIMULATED)?;
+    let citations = scan::citations(&root())?;
+    let nameless = simulated.iter().filter(|scenario| {
+        let head = format!("{}_", scenario.id.to_lowercase());
+        let named = |cited: &Citation| match &cited.place {
+            Place::Test(name) => cited.file.starts_with(SIMULATION) && name.starts_with(&head),
+            _ => false,
+        };
+        !citations.iter().any(named)
+    });
+    let complain = |scenario: &&Defined| format!("{}: no test bears its name", scenario.id);
+    no_complaints(&nameless.map(complain).collect::<Vec<_>>())
 }
 
 #[test]
 fn every_rule_is_shown_by_a_test_or_named_with_the_reason() -> Checked {
     let rules = index::rules(&document("protocols.md")?.1);
-    complete(&rules.iter().collect::<Vec<_>>(), RULES_NOT_SHOWN)
+    complete(&rules.iter().collect::<Vec<_>>(), "", RULES_NOT_SHOWN)
 }
 
-fn complete(wanted: &[&Defined], exceptions: &[(&str, &str)]) -> Checked {
+/// Whether each is shown by a test below a directory, or is an exception.
+fn complete(wanted: &[&Defined], below: &str, exceptions: &[(&str, &str)]) -> Checked {
     assert!(!wanted.is_empty(), "the document defines nothing");
     let citations = scan::citations(&root())?;
     let mut complaints = Vec::new();
     for defined in wanted {
-        let tests = shown(&citations, &defined.id).count();
+        let tests = shown(&citations, &defined.id)
+            .filter(|cited| cited.file.starts_with(below))
+            .count();
         let exception = exceptions.iter().find(|(id, _)| *id == defined.id);
         match (tests, exception) {
             (0, None) => complaints.push(format!("{}: no test cites it", defined.id)),

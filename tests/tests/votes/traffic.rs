@@ -27,32 +27,48 @@ fn counted(seed: u64, voters: usize) -> (Fleet, Arc<Count>) {
     (fleet, count)
 }
 
+/// Starts so many at once; says how many messages were sent and delivered until one leads, for each
+/// member.
+async fn start_at_once(seed: u64, voters: usize) -> (u64, u64) {
+    let (fleet, count) = counted(seed, voters);
+    let leader = fleet.leader(None, Duration::from_secs(10)).await;
+    let (sent, delivered) = count.so_far();
+    let members = voters as u64;
+    // A pre-vote, a vote and a heartbeat reach everybody, and everybody answers.
+    assert!(sent <= 20 * members, "seed {seed}: {sent} messages sent");
+    assert!(
+        delivered <= 20 * members,
+        "seed {seed}: {delivered} messages delivered"
+    );
+    sleep(WINDOW * 6).await;
+    let now = fleet.leader(None, Duration::ZERO).await;
+    assert_eq!(now.token, leader.token, "seed {seed}: E11, it stays");
+    fleet.no_complaints(seed);
+    (sent / members, delivered / members)
+}
+
+async fn few_messages(voters: usize) {
+    let mut most = (0, 0);
+    for seed in 0..4 {
+        let (sent, delivered) = start_at_once(seed, voters).await;
+        most = (most.0.max(sent), most.1.max(delivered));
+    }
+    println!(
+        "{voters} members that start at once: at most {} messages sent and {} delivered per member",
+        most.0, most.1
+    );
+}
+
 /// E10: one leader, and messages in proportion to the members.
 #[tokio::test(start_paused = true)]
 async fn fifty_that_start_at_once_elect_one_leader_with_few_messages() {
-    let mut most = (0, 0);
-    for seed in 0..4 {
-        let (fleet, count) = counted(seed, 50);
-        let leader = fleet.leader(None, Duration::from_secs(10)).await;
-        let (sent, delivered) = count.so_far();
-        most = (most.0.max(sent), most.1.max(delivered));
-        // A pre-vote, a vote and a heartbeat reach everybody, and everybody answers.
-        assert!(sent <= 20 * 50, "seed {seed}: {sent} messages sent");
-        assert!(
-            delivered <= 20 * 50,
-            "seed {seed}: {delivered} messages delivered"
-        );
-        sleep(WINDOW * 6).await;
-        let now = fleet.leader(None, Duration::ZERO).await;
-        assert_eq!(now.token, leader.token, "seed {seed}: E11, it stays");
-        fleet.no_complaints(seed);
-    }
-    let per_member = |messages: u64| messages / 50;
-    println!(
-        "50 members that start at once: at most {} messages sent and {} delivered per member",
-        per_member(most.0),
-        per_member(most.1)
-    );
+    few_messages(50).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn e10_three_or_ten_that_start_at_once_elect_one_leader_with_few_messages() {
+    few_messages(3).await;
+    few_messages(10).await;
 }
 
 /// V10: idle, at most two deliveries per member and heartbeat, of which there are three a window.

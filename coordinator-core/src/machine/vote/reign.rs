@@ -122,8 +122,8 @@ impl<R: Rng> Vote<R> {
         self.beat(at, actions);
     }
 
-    /// Without an answer, the heartbeat is repeated under its own number: one lost message must not
-    /// cost the term.
+    /// Without an answer another heartbeat follows, with a number and acks of its own: one lost
+    /// message must not cost the term.
     fn repeat(&mut self, at: Reading, actions: &mut Vec<Action>) {
         if self.repeat_at().is_some_and(|due| at.now >= due) {
             self.beat(at, actions);

@@ -466,9 +466,9 @@ fn a_quorum_of_a_seen_electorate_is_more_than_half_of_who_is_seen() {
     }
 }
 
-/// V2: under its own number, so that an ack of the first still counts from when that left.
+/// V2: with a number of its own, so that an ack of the first still counts from when that left.
 #[test]
-fn a_lost_heartbeat_is_repeated_under_its_own_number_while_somebody_waits() {
+fn another_heartbeat_follows_one_without_an_answer_while_somebody_waits() {
     let mut vote = voter();
     let (term, won) = elect(&mut vote);
     drop(vote.step(at(won), Event::Confirm { request: 1 }));

@@ -56,11 +56,7 @@ impl World for Talk {
     }
 
     fn seats(&self) -> Vec<SeatPlan> {
-        let seat = |at| SeatPlan {
-            group: "g".into(),
-            fixed: true,
-            reserve: at >= self.members,
-        };
+        let seat = |at| SeatPlan::named("g", at >= self.members);
         (0..self.members + self.reserves).map(seat).collect()
     }
 

@@ -18,6 +18,7 @@ use super::super::scene::{Scene, Sort, What};
 use super::super::seen::Seen;
 use super::draw::{ANY, BUS, Draw, RECORDS, WORK};
 use super::leases::{Leads, lead, leads};
+use super::weights::{self, ZONES};
 use super::{Encore, Life, Living, ON_PURPOSE, SeatPlan, World};
 
 /// How often an owner works.
@@ -36,6 +37,8 @@ pub(super) struct Shards {
     fixed_names: bool,
     dense: bool,
     leads: bool,
+    /// By seat; none: all are alike.
+    weights: Vec<u32>,
     resources: Resources,
 }
 
@@ -77,6 +80,22 @@ impl Shards {
         world
     }
 
+    /// Members of different weights, in zones; sometimes fewer shards than members.
+    pub(super) fn weighted(draw: &mut Draw) -> Self {
+        let mut world = Self::draw(draw, 1);
+        world.fixed_names = true;
+        world.terms.shards = [2, 5, 11, 16][draw.number(0..4)];
+        let seats = world.members + world.reserves;
+        world.weights = (0..seats)
+            .map(|_| [1, 1, 2, 3][draw.number(0..4)])
+            .collect();
+        if world.members > 3 {
+            // It shall have none.
+            world.weights[1] = 0;
+        }
+        world
+    }
+
     fn draw(draw: &mut Draw, groups: usize) -> Self {
         let members = match groups {
             1 => draw.members(),
@@ -103,6 +122,7 @@ impl Shards {
             fixed_names: false,
             dense: false,
             leads: false,
+            weights: Vec::new(),
             resources: Resources::default(),
         }
     }
@@ -142,6 +162,8 @@ impl World for Shards {
             group: self.groups[at / each].clone(),
             fixed: self.fixed_names,
             reserve: at % each >= self.members,
+            weight: self.weights.get(at).copied().unwrap_or(1),
+            zone: (!self.weights.is_empty()).then(|| ZONES[at % ZONES.len()]),
         };
         (0..each * self.groups.len()).map(seat).collect()
     }
@@ -203,13 +225,27 @@ impl World for Shards {
         let each = self.members + self.reserves;
         for (at, group) in self.groups.iter().enumerate() {
             let seats = at * each..(at + 1) * each;
-            balanced(scene, group, seats, self.dense)?;
+            let held = held(scene, seats);
+            let even = if self.dense {
+                held.values().all(|held| *held == 1)
+            } else if self.weights.is_empty() {
+                is_even(&held)
+            } else {
+                weights::is_by_weight(&held, &self.weights)
+                    && weights::is_at_rest(scene, &self.seats(), self.terms.shards)
+            };
+            if !even {
+                return Err(format!("{group} is lopsided: {held:?}"));
+            }
         }
         Ok(())
     }
 
     fn encore(&self) -> Encore {
-        if self.terms.grace > Duration::ZERO && self.fixed_names {
+        if !self.weights.is_empty() {
+            // LEAST-MOVED reckons with equal shares.
+            Encore::None
+        } else if self.terms.grace > Duration::ZERO && self.fixed_names {
             Encore::Rolling
         } else {
             Encore::LeaveAndReturn
@@ -217,13 +253,8 @@ impl World for Shards {
     }
 }
 
-/// Whether no member of a group has two shards more than another; of a dense keyspace each has one.
-fn balanced(
-    scene: &Scene,
-    group: &Group,
-    seats: std::ops::Range<usize>,
-    dense: bool,
-) -> Result<(), String> {
+/// How many shards each member of a group has.
+fn held(scene: &Scene, seats: std::ops::Range<usize>) -> BTreeMap<usize, u32> {
     let present = scene.present().filter(|seat| seats.contains(seat));
     let mut held: BTreeMap<usize, u32> = present.map(|seat| (seat, 0)).collect();
     for (_, hold) in scene.open_holds().filter(|(_, hold)| hold.is_trusted()) {
@@ -233,19 +264,13 @@ fn balanced(
             *held += 1;
         }
     }
-    let (least, most) = (held.values().min(), held.values().max());
-    let even = least.zip(most).is_some_and(|(least, most)| {
-        if dense {
-            (*least, *most) == (1, 1)
-        } else {
-            most - least <= 1
-        }
-    });
-    if even {
-        Ok(())
-    } else {
-        Err(format!("{group} is lopsided: {held:?}"))
-    }
+    held
+}
+
+/// Whether nobody has two more than another.
+fn is_even(held: &BTreeMap<usize, u32>) -> bool {
+    let ends = held.values().min().zip(held.values().max());
+    ends.is_some_and(|(least, most)| most - least <= 1)
 }
 
 /// Serves the keyspace, again and again, until the node shuts down.

@@ -110,11 +110,7 @@ impl World for Votes {
     }
 
     fn seats(&self) -> Vec<SeatPlan> {
-        let seat = |_| SeatPlan {
-            group: "g".into(),
-            fixed: true,
-            reserve: false,
-        };
+        let seat = |_| SeatPlan::named("g", false);
         (0..self.members).map(seat).collect()
     }
 
