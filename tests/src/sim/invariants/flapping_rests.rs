@@ -24,19 +24,29 @@ pub struct FlappingRests {
     troubles: BTreeMap<usize, (u32, Duration)>,
 }
 
-fn penalty_runs(member: &Member) -> bool {
+/// For how long a life has been over that earned a penalty, and the penalty.
+fn penalty(member: &Member) -> Option<(Duration, Duration)> {
     let MemberState::Ended {
         ago,
         reason: EndReason::Expired,
         flaps,
     } = member.state
     else {
-        return false;
+        return None;
     };
     let factor = 2_u32.checked_pow(flaps).unwrap_or(u32::MAX);
-    // Up to the planner's clock, which may run fast, and the way of its swap.
     let penalty = member.ttl.saturating_mul(factor).min(LONGEST);
-    flaps > 0 && ago < penalty.mul_f64(0.99)
+    (flaps > 0).then_some((ago, penalty))
+}
+
+/// Up to the planner's clock, which may run fast.
+fn penalty_runs(member: &Member) -> bool {
+    penalty(member).is_some_and(|(ago, penalty)| ago < penalty.mul_f64(0.99))
+}
+
+/// It may have run when the plan was made: looked, thought, and been on its way to the store.
+fn penalty_ran(member: &Member) -> bool {
+    penalty(member).is_some_and(|(ago, penalty)| ago < penalty + member.ttl * 2)
 }
 
 /// Who is granted something by this swap that was not its own, or meant for it, before.
@@ -110,13 +120,14 @@ impl FlappingRests {
         }
         // What this very swap has counted as ended, its planner could not know for expired.
         let known = |it: &&Member| !swap.ended.contains(&(it.id.clone(), it.incarnation));
-        let flapping: BTreeSet<&MemberId> = (swap.members.members.iter())
-            .filter(|member| penalty_runs(member))
-            .filter(known)
-            .map(|member| &member.id)
-            .collect();
+        let those = |which: fn(&Member) -> bool| -> BTreeSet<&MemberId> {
+            let members = swap.members.members.iter();
+            let such = members.filter(|member| which(member)).filter(known);
+            such.map(|member| &member.id).collect()
+        };
+        let (flapping, perhaps) = (those(penalty_runs), those(penalty_ran));
         let rewarded = granted(swap).into_iter().find(|id| flapping.contains(id));
-        let Some(id) = rewarded.filter(|_| self.has_another(scene, swap, &flapping)) else {
+        let Some(id) = rewarded.filter(|_| self.has_another(scene, swap, &perhaps)) else {
             return Ok(());
         };
         let keyspace = &swap.keyspace;

@@ -41,7 +41,7 @@ impl MercyKept {
     fn spares(&self, scene: &Scene, swap: &Swap) -> Option<Outage> {
         let outage = self.outage?;
         let (ended, ttl) = (outage.ended?, scene.terms.ttl);
-        let long = ended - outage.began >= ttl.mul_f64(1.01);
+        let long = ended.saturating_sub(outage.began) >= ttl.mul_f64(1.01);
         let recent = scene.now < ended + ttl.mul_f64(0.99);
         let planner = self.planners.get(&swap.next.planner)?;
         let mut seats = scene.seats.iter().enumerate();

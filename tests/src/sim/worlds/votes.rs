@@ -17,6 +17,10 @@ use super::{Life, Living, SeatPlan, World};
 
 /// An election by vote.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, and any set of them may be on"
+)]
 pub(super) struct Votes {
     terms: Terms,
     latency: Duration,
