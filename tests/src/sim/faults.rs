@@ -187,6 +187,17 @@ impl Class {
         )
     }
 
+    /// Whether it ends a connection that works.
+    fn breaks(self) -> bool {
+        let broken = [
+            Self::Partition,
+            Self::OneWayOut,
+            Self::HalfOpen,
+            Self::BusCut,
+        ];
+        broken.contains(&self)
+    }
+
     /// For how long it lasts, in ttls.
     fn lasting(self) -> std::ops::Range<f64> {
         match self {
@@ -272,16 +283,20 @@ pub fn schedule(
 ) -> Vec<Fault> {
     let mut random = StdRng::seed_from_u64(seed ^ 0x5eed_fa17);
     let mut faults = Vec::new();
+    // What is short for a lease of the store is long for an election by vote.
+    let scale = terms
+        .window
+        .map_or(terms.ttl, |window| window.min(terms.ttl));
     // Some runs are calm and some are wild.
-    let pace = terms.ttl.min(PACE);
+    let pace = scale.min(PACE);
     let mean = pace.mul_f64(random.random_range(0.3..2.5));
-    let mut at = terms.ttl.mul_f64(random.random_range(0.05..1.0));
+    let mut at = scale.mul_f64(random.random_range(0.05..1.0));
     let mut calm = Calm::default();
     while at < span {
         let class = pick(&mut random, classes);
-        let lasting = terms.ttl.mul_f64(random.random_range(class.lasting()));
-        let fault = Fault {
-            number: faults.len(),
+        let lasting = scale.mul_f64(random.random_range(class.lasting()));
+        let mut fault = Fault {
+            number: 0,
             at,
             lasting,
             class,
@@ -289,12 +304,26 @@ pub fn schedule(
             degree: random.random_range(0.0..1.0),
         };
         if calm.allows(&fault, terms) {
+            // A link that dies is slow before it breaks.
+            if class.breaks() && random.random_bool(0.4) {
+                faults.push(Fault {
+                    lasting: scale.mul_f64(0.6),
+                    class: Class::SlowMember,
+                    degree: 1.0,
+                    ..fault
+                });
+                fault.at += scale.mul_f64(0.5);
+            }
             faults.push(fault);
         }
         // Now and then two come at the same instant.
         if random.random_bool(0.9) {
             at += mean.mul_f64(random.random_range(0.0..2.0));
         }
+    }
+    faults.sort_by_key(|fault| fault.at);
+    for (number, fault) in faults.iter_mut().enumerate() {
+        fault.number = number;
     }
     faults
 }

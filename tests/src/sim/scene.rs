@@ -229,6 +229,12 @@ impl Scene {
         self.since(moment.max(seat.running_since))
     }
 
+    /// Whether the store may still be in quarantine.
+    pub fn is_quarantined(&self) -> bool {
+        let lost = self.memory_lost;
+        lost.is_some_and(|lost| self.since(lost) <= self.terms.max_ttl)
+    }
+
     /// How long ago a moment was.
     pub fn since(&self, moment: Duration) -> Duration {
         self.now.saturating_sub(moment)

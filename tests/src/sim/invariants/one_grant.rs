@@ -23,9 +23,6 @@ pub struct OneGrant {
 struct Lease {
     token: u64,
     ends: Duration,
-    /// A store that lost its memory knows it from a renewal alone (I6). It may be the late one of a
-    /// holder that was followed by another, who brings back a higher token.
-    brought_back: bool,
 }
 
 impl Invariant for OneGrant {
@@ -42,7 +39,6 @@ impl Invariant for OneGrant {
                 let lease = Lease {
                     token: token.get(),
                     ends: now + *ttl,
-                    brought_back: false,
                 };
                 let last = self.leases.insert(key.clone(), lease);
                 let held = last.filter(|last| last.ends > now);
@@ -54,16 +50,16 @@ impl Invariant for OneGrant {
             Seen::Store(Event::Renewed {
                 key, token, ttl, ..
             }) => {
-                let known = self.leases.get(key);
                 let lease = Lease {
                     token: token.get(),
                     ends: now + *ttl,
-                    brought_back: known.is_none_or(|known| known.brought_back),
                 };
                 let last = self.leases.insert(key.clone(), lease);
-                let followed = |last: &Lease| last.brought_back && last.token < token.get();
+                // What an older holder had sent before it gave up may arrive first, and must give way.
+                let gives_way =
+                    |last: &Lease| scene.is_quarantined() && last.token < token.get();
                 let ended = last.filter(|last| last.ends <= now || last.token != token.get());
-                let ended = ended.filter(|last| !followed(last));
+                let ended = ended.filter(|last| !gives_way(last));
                 that(ended.is_none(), || {
                     let last = ended.map_or(0, |last| last.token);
                     format!("{key} #{token} is renewed after the end of #{last}")
@@ -103,5 +99,7 @@ mod tests {
         stage.at(19).bad(renewed(0, 5));
         stage.ok(memory_lost());
         stage.ok(renewed(0, 5));
+        stage.ok(renewed(1, 6));
+        stage.bad(renewed(0, 5));
     }
 }

@@ -123,7 +123,13 @@ impl World for Votes {
     }
 
     fn faults(&self) -> Vec<(Class, u32)> {
-        let own = [(Class::Transfer, 6), (Class::MemberWall, 3)];
+        // What a voter forgets is what elections by vote are about.
+        let own = [
+            (Class::Transfer, 6),
+            (Class::MemberWall, 3),
+            (Class::RestartSameId, 20),
+            (Class::OneWayIn, 8),
+        ];
         let all = [&ANY[..], &WORK, &BUS, &BUS, &own].concat();
         let fitting = all.into_iter().filter(|(class, _)| fits(*class, self.live));
         fitting.collect()

@@ -15,7 +15,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "shards",
         rules: &["S1"],
         does: "Who comes back under a name goes on with what its former life owned.",
-        caught_by: &["ONE-OWNER"],
+        caught_by: &["ONE-OWNER", "POSITIONS-NEVER-GO-BACK"],
         edits: &[expression(
             KEEPER,
             "document.index_of(&life)",

@@ -112,7 +112,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "expired-lease-renewed",
-        world: "leases",
+        world: "live",
         rules: &["R2"],
         does: "A lease that has run out is renewed if nobody has taken it yet.",
         caught_by: &["ONE-GRANT"],

@@ -31,13 +31,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ],
     },
     Mutant {
-        name: "earlier-heartbeat-confirms",
+        name: "trust-renews-itself",
         world: "votes",
         rules: &["V2"],
-        does: "The acks of a heartbeat that left before the question confirm the reign as of the \
-               question.",
+        does: "A leader that is trusted is confirmed at once, without a heartbeat that a quorum acks.",
         caught_by: &["ONE-LEADER"],
-        edits: &[expression(REIGN, "reign.seq + 1", "0").within("let from_seq = reign.seq + 1;")],
+        edits: &[text(
+            REIGN,
+            "let from_seq = reign.seq + 1;",
+            "if MUTANT && reign.trusted_until.is_some_and(|until| at.now < until) { \
+                 let term = reign.term; \
+                 actions.push(Action::Confirmed { request, term }); \
+                 return self.beat(at, actions); \
+             } \
+             let from_seq = reign.seq + 1;",
+        )],
     },
     Mutant {
         name: "votes-are-trust",
@@ -83,7 +91,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         world: "votes",
         rules: &["V4"],
         does: "A voter that has just started acks heartbeats, though it votes for nobody.",
-        caught_by: &["ONE-LEADER"],
+        caught_by: &["ONE-LEADER", "TOKENS-RISE"],
         edits: &[expression(VOTER, "!self.abstains(at)", "true")
             .within("!self.abstains(at) && reign.term >= self.term")],
     },
