@@ -377,6 +377,22 @@ impl Driver {
         }
     }
 
+    /// The store may have an older profile of ours than it had: a join that was given up, and was
+    /// under way for long, took effect behind the one that was answered. The next heartbeat tells.
+    fn look_at_ourselves(&mut self, snapshot: &Snapshot) {
+        let context = &self.shared.context;
+        let life = self.machine.life().map(|(life, _)| life);
+        let record = life.and_then(|life| snapshot.get(&context.me, life));
+        let desk = self.shared.desk();
+        let newest = |(_, edition): &(MemoryId, u64)| *edition == desk.edition;
+        if record.is_some_and(|record| record.profile != desk.profile)
+            && self.announced.as_ref().is_some_and(newest)
+        {
+            drop(desk);
+            self.announced = None;
+        }
+    }
+
     /// Answers may overtake each other: the newest edition counts that this memory has.
     fn note_announced(&mut self, memory: &MemoryId, edition: u64) {
         let newer = match &self.announced {
@@ -496,6 +512,7 @@ impl Driver {
             return;
         }
         self.known = snapshot.versions;
+        self.look_at_ourselves(&snapshot);
         // Never sooner than a tenth of a TTL from now: another clock may run ahead of ours.
         let soonest = now + self.shared.context.trust.look_every();
         self.look_at = next_look(&snapshot, now).map(|at| at.max(soonest));
