@@ -14,7 +14,7 @@ use std::time::Duration;
 use coordinator_tests::sim::faults::Class;
 use coordinator_tests::sim::invariants::{Invariant, Verdict};
 use coordinator_tests::sim::many::{Job, Progress, compare, run_all};
-use coordinator_tests::sim::run::{Plan, run, run_with};
+use coordinator_tests::sim::run::{AT_LEAST, Plan, run, run_with};
 use coordinator_tests::sim::scene::Scene;
 use coordinator_tests::sim::seen::Seen;
 use coordinator_tests::sim::shrink::shrink_with;
@@ -30,7 +30,7 @@ fn clean(kind: Kind, seeds: std::ops::Range<u64>) {
         let testimony = run(&plan).unwrap();
         assert_eq!(testimony.violation, None, "seed {seed} of `{kind}`");
         let simulated = testimony.figures.simulated;
-        assert!(simulated >= Duration::from_mins(5), "{simulated:?}");
+        assert!(simulated >= AT_LEAST, "{simulated:?}");
     }
 }
 

@@ -21,7 +21,7 @@ use super::witness::{Testimony, Witness};
 use super::worlds::{Encore, Kind, World};
 
 /// The shortest run, in simulated time.
-const AT_LEAST: Duration = Duration::from_secs(200);
+pub const AT_LEAST: Duration = Duration::from_secs(200);
 /// How long faults come, at the least and the most.
 const WILD: (u64, u64) = (90, 130);
 /// Everything serves when it has for so long.

@@ -26,10 +26,12 @@ fn owned(scene: &Scene) -> usize {
 fn h7_shards_sum_up_and_are_balanced_by_weight() {
     let faults = [Class::Crash, Class::Leave, Class::MassJoin];
     let few = Scenario::of(&[Kind::Weighted], &faults)
+        .seeds(5)
         .fitting(|world| members(world) > usize::from(world.terms().shards));
     let zero = Scenario::of(&[Kind::Weighted], &faults)
+        .seeds(5)
         .fitting(|world| world.seats().iter().any(|seat| seat.weight == 0));
-    let even = Scenario::of(&[Kind::Shards], &faults);
+    let even = Scenario::of(&[Kind::Shards], &faults).seeds(5);
     for scenario in [few, zero, even] {
         let played = scenario.play(|| {
             move |scene, seen, counts| {
