@@ -67,10 +67,10 @@ fn granted(swap: &Swap) -> BTreeSet<&MemberId> {
         let had = had.and_then(|member| previous.member(member));
         let gets = swap.next.member(*member);
         // A planner that grants to a former life has not seen its end, and knows of no penalty.
-        let present = |(id, life): &&Life| swap.members.get(id, *life).is_some_and(lives);
+        let present = |(id, life): &Life| swap.members.get(id, *life).is_some_and(lives);
         if *token == swap.next.epoch
             && let Some((id, _)) = gets.filter(|(id, _)| had.is_none_or(|had| had.0 != *id))
-            && gets.filter(present).is_some()
+            && gets.is_some_and(present)
         {
             granted.insert(id);
         }
