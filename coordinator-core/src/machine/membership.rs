@@ -220,19 +220,6 @@ impl Membership {
         }
     }
 
-    /// The same machine once more, which draws from another generator: for those who explore in
-    /// how many ways a life can go on.
-    pub fn fork(&self, random: StdRng) -> Self {
-        Self {
-            trust: self.trust,
-            random,
-            phase: self.phase.clone(),
-            requests: self.requests,
-            beats: self.beats,
-            last: self.last,
-        }
-    }
-
     /// Takes in one event, and says what is to be done about it, in order.
     #[must_use]
     pub fn step(&mut self, now: Moment, event: MembershipEvent) -> Vec<MembershipAction> {
