@@ -13,20 +13,17 @@ use crate::sim::seen::{Seen, Swap};
 ///
 /// G4; M7. At every swap within a ttl of an outage that was longer than a ttl, by a planner that has
 /// lived through it: none of the lives that it counts as ended was live when the outage began, unless
-/// it has left since, or another life of its name has begun. A planner whose service was dropped and
-/// begun anew meanwhile is a new one, and knows of no outage; one whose clock jumps is excused, too.
+/// it has left since, or another life of its name has begun. A planner whose clock jumps during the
+/// outage, or after it, is excused: it thinks that its ttl has passed.
 #[derive(Debug, Default)]
 pub struct MercyKept {
     /// The present life of each name, and when it expires by the store's wall clock.
     lives: BTreeMap<(Group, MemberId), (Incarnation, Duration)>,
     planners: BTreeMap<FencingToken, MemberId>,
     outage: Option<Outage>,
-    /// Until when the calls of each member may have been dropped, or its clock have jumped.
-    dropped: BTreeMap<usize, Duration>,
+    /// When the clock of each member last jumped.
+    jumped: BTreeMap<usize, Duration>,
 }
-
-/// A call may be dropped so long after the fault that wants it.
-const AFTER: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy)]
 struct Outage {
@@ -47,8 +44,8 @@ impl MercyKept {
         let mut seats = scene.seats.iter().enumerate();
         let (at, seat) =
             seats.find(|(_, facts)| facts.names.get(&facts.life) == Some(planner))?;
-        let dropped = self.dropped.get(&at).is_some_and(|until| *until >= outage.began);
-        let lived_through = seat.alive && seat.running_since < outage.began && !dropped;
+        let jumped = self.jumped.get(&at).is_some_and(|when| *when >= outage.began);
+        let lived_through = seat.alive && seat.running_since < outage.began && !jumped;
         (long && recent && lived_through).then_some(outage)
     }
 
@@ -114,16 +111,8 @@ impl Invariant for MercyKept {
                     outage.ended = Some(scene.now);
                 }
             }
-            Seen::Fault(Class::CancelledCall, Some(seat)) => {
-                self.dropped.insert(*seat, Duration::MAX);
-            }
-            Seen::Mended(Class::CancelledCall, Some(seat)) => {
-                self.dropped.insert(*seat, scene.now + AFTER);
-            }
-            // It thinks that its ttl has passed.
             Seen::Fault(Class::ClockJump, Some(seat)) => {
-                let until = self.dropped.entry(*seat).or_default();
-                *until = scene.now.max(*until);
+                self.jumped.insert(*seat, scene.now);
             }
             Seen::Store(event) => self.take(scene, event),
             Seen::Swapped(swap) => return self.swapped(scene, swap),
