@@ -1,0 +1,43 @@
+//! The backend as a whole.
+
+use std::sync::Arc;
+
+use coordinator_core::{Backend, StoreId};
+
+use crate::config::PostgresConfig;
+use crate::error::ConnectError;
+use crate::hub::Hub;
+
+/// A connection to one schema of one Postgres database: everything that a node runs on.
+///
+/// Cheap to clone. Its sessions end when the last clone, and every part made from it, is dropped.
+#[derive(Debug, Clone)]
+pub struct PostgresBackend {
+    hub: Arc<Hub>,
+}
+
+impl PostgresBackend {
+    /// Connects, and creates or upgrades the schema unless [`PostgresConfig::migrate`] forbids it.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]: each says what to do.
+    ///
+    /// # Cancel safety
+    /// Dropped, it closes what it has opened. A migration is one transaction.
+    pub async fn connect(config: impl Into<PostgresConfig>) -> Result<Self, ConnectError> {
+        let hub = Hub::connect(config.into()).await?;
+        Ok(Self { hub })
+    }
+
+    /// Which store and namespace this is.
+    pub fn store(&self) -> StoreId {
+        self.hub.store.clone()
+    }
+}
+
+impl From<PostgresBackend> for Backend {
+    fn from(backend: PostgresBackend) -> Self {
+        let _ = backend;
+        Self::default()
+    }
+}

@@ -1,0 +1,20 @@
+//! The Postgres backend of Coordinator: leases, fenced transactions, members, and a bus that loses
+//! nothing silently.
+
+#![allow(dead_code, reason = "the parts come one after another")]
+
+mod backend;
+mod bells;
+mod config;
+mod error;
+mod greeting;
+mod hub;
+mod link;
+mod names;
+mod schema;
+mod session;
+
+pub use backend::PostgresBackend;
+pub use config::{Cursors, Leases, PostgresConfig, Spill, Takeover};
+pub use error::ConnectError;
+pub use schema::migration_sql;

@@ -1,0 +1,152 @@
+//! One session of our own: dialled, watched, and never shared with a pool.
+
+mod peek;
+mod target;
+#[cfg(feature = "tls")]
+mod tls;
+mod wire;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coordinator_core::BoxError;
+use futures_util::future::poll_fn;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_postgres::{AsyncMessage, Client, Connection, Notification};
+use tracing::trace;
+
+pub(crate) use target::{Target, Timeouts};
+pub(crate) use wire::Ends;
+
+use crate::error::CallError;
+
+/// What is done with each notification, on the session's own task. Must not block.
+pub(crate) type Inbox = Box<dyn FnMut(Notification) + Send>;
+
+/// A session whose notifications nobody wants.
+pub(crate) fn no_inbox() -> Inbox {
+    Box::new(|_| {})
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the session ended: {reason}")]
+pub(crate) struct Ended {
+    pub(crate) reason: Arc<str>,
+}
+
+/// A session. Dropping it ends it.
+pub(crate) struct Session {
+    client: Client,
+    /// The server process that greeted us. Behind a pooler another may serve us later.
+    pid: Option<i32>,
+    ends: Ends,
+    ended: watch::Receiver<Option<Ended>>,
+    task: AbortHandle,
+}
+
+impl Session {
+    /// Starts the task that reads the socket.
+    fn start<S, T>(
+        client: Client,
+        connection: Connection<S, T>,
+        pid: Option<i32>,
+        ends: Ends,
+        inbox: Inbox,
+    ) -> Self
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (tell, ended) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let reason = drive(connection, inbox).await;
+            trace!(reason, "session ended");
+            let reason = reason.into();
+            tell.send_replace(Some(Ended { reason }));
+        });
+        Self {
+            client,
+            pid,
+            ends,
+            ended,
+            task: task.abort_handle(),
+        }
+    }
+
+    /// Sends statements. Requests of several callers are pipelined, in the order of their first poll.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The server process that greeted us.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    /// The addresses of both ends, as seen from here.
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    /// Waits for the end. Cancel safe.
+    pub(crate) async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        let told = ended.wait_for(Option::is_some).await;
+        told.ok().and_then(|told| told.clone()).unwrap_or(Ended {
+            reason: "it was closed".into(),
+        })
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.client.is_closed() || self.ended.borrow().is_some()
+    }
+
+    /// Closes the socket at once, without a farewell: the server sees the end of the stream.
+    pub(crate) fn close(&self) {
+        self.task.abort();
+    }
+
+    /// Asks the server, over a connection of its own, to cancel the statement that runs here.
+    pub(crate) async fn cancel(&self, target: &Target) -> Result<(), BoxError> {
+        target.cancel(&self.client.cancel_token()).await
+    }
+
+    /// An error for a session that has ended.
+    pub(crate) fn gone(&self) -> CallError {
+        let reason = self.ended.borrow().clone();
+        CallError::unknown(reason.unwrap_or(Ended {
+            reason: "it was closed".into(),
+        }))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("pid", &self.pid)
+            .field("ended", &*self.ended.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, mut inbox: Inbox) -> String
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    loop {
+        match poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(AsyncMessage::Notification(news))) => inbox(news),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return crate::error::Advised(error).to_string(),
+            None => return "it was closed".to_owned(),
+        }
+    }
+}
+
+/// A value that several may look at; a panic elsewhere does not spoil it.
+pub(crate) fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
