@@ -13,6 +13,8 @@ mod link;
 mod names;
 mod schema;
 mod session;
+#[doc(hidden)] // Public for the model of take-overs in `tests`, and for nobody else.
+pub mod takeover;
 
 pub use backend::PostgresBackend;
 pub use config::{Cursors, Leases, PostgresConfig, Spill, Takeover};
