@@ -32,6 +32,8 @@ pub(crate) enum Error {
     },
     /// A program succeeded, but not with what it should have shown.
     Unexpected(String),
+    /// There is no server for the tests. The text says what to do.
+    Server(String),
     /// Several steps failed; the summary has named them.
     Steps(Vec<&'static str>),
     /// A program ended with this exit code, and has said all there is to say.
@@ -53,15 +55,22 @@ impl Error {
             | Self::Failed { .. }
             | Self::TimedOut { .. }
             | Self::Unexpected(_)
+            | Self::Server(_)
             | Self::Steps(_) => 1,
         }
+    }
+}
+
+impl From<coordinator_servers::Error> for Error {
+    fn from(error: coordinator_servers::Error) -> Self {
+        Self::Server(error.to_string())
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Unexpected(text) => f.write_str(text),
+            Self::Usage(text) | Self::Unexpected(text) | Self::Server(text) => f.write_str(text),
             Self::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
             Self::Failed {
                 program,
@@ -93,6 +102,7 @@ impl std::error::Error for Error {
             | Self::Failed { .. }
             | Self::TimedOut { .. }
             | Self::Unexpected(_)
+            | Self::Server(_)
             | Self::Steps(_)
             | Self::Told(_) => None,
         }

@@ -1,7 +1,7 @@
 //! The project's own commands: `cargo xtask help` lists them.
 //!
-//! Nothing but the standard library, so that the first `cargo xtask test` of a fresh clone starts
-//! at once.
+//! Nothing but the standard library (the one crate of ours that is used has nothing else either), so
+//! that the first `cargo xtask test` of a fresh clone starts at once.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -32,11 +32,14 @@ The commands of this project.
 
 usage: cargo xtask <command> [arguments]
 
-  test [ARGS]            every test of the workspace, doctests included; needs a Rust toolchain and
-                         nothing else. ARGS go to `cargo test` as they are:
+  test [ARGS]            every test of the workspace, doctests included. ARGS go to `cargo test` as they are:
                            cargo xtask test -p coordinator-node
                            cargo xtask test resign
                            cargo xtask test -- --test-threads 1
+                         The servers that tests need are found on the machine, started for this run
+                         in a temporary folder, or installed where that is allowed (TESTING.md)
+  servers                start those servers, print the variables that tell tests of them, and stay
+                         until the input ends or Ctrl-C
   examples [NAME..]      run every example (or those named) with a time limit each; all but the
                          demo, which is `cargo run --release --example demo`
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
@@ -85,6 +88,7 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
     let command = arguments.remove(0);
     match command.as_str() {
         "test" => test::run(&arguments),
+        "servers" => servers::run(&arguments),
         "examples" => examples::run(&arguments),
         "bench" => bench::run(&arguments),
         "sim" => sim::run(&arguments),

@@ -12,7 +12,7 @@ use crate::servers::Servers;
 const SKIPPED: &str = "skipped ";
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
-    let servers = Servers::start()?;
+    let servers = Servers::for_tests(arguments)?;
     let mut command = process::cargo(["test", "--all-features", "--no-fail-fast"]);
     if !arguments
         .iter()
@@ -95,7 +95,7 @@ impl Tally {
 
     fn show(&self) {
         if !self.skipped.is_empty() {
-            println!("conformance checks skipped, each with its reason:");
+            println!("tests and checks skipped, each with its reason:");
             for check in &self.skipped {
                 println!("  {check}");
             }

@@ -1,0 +1,98 @@
+//! Other programs: where they are, and what they say.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+
+/// Where a program is: on the search path, or else in one of these places.
+pub fn find(name: &str, places: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let places = places.iter().map(PathBuf::from);
+    let mut candidates = env::split_paths(&path)
+        .chain(places)
+        .map(|place| place.join(name));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+/// Runs a program to its end, which must be a good one, and returns its output.
+pub(crate) fn run(command: &mut Command) -> Result<String, Error> {
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(Error::io(format!("start `{program}`")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::failed(
+        format!("run `{program}` ({})", output.status),
+        said,
+    ))
+}
+
+/// Sends a signal to processes, by the `kill` program.
+///
+/// Every number is checked to be a process's: 0 and negative numbers mean whole groups.
+pub(crate) fn signal(name: &str, processes: &[u32]) -> Result<(), Error> {
+    let processes: Vec<String> = processes
+        .iter()
+        .filter(|process| **process > 1)
+        .map(u32::to_string)
+        .collect();
+    if processes.is_empty() {
+        return Ok(());
+    }
+    let mut command = Command::new("kill");
+    run(command.args(["-s", name]).args(processes)).map(drop)
+}
+
+/// The processes that a process has started and that still run.
+pub(crate) fn children(parent: u32) -> Result<Vec<u32>, Error> {
+    let mut command = Command::new("ps");
+    let listed = run(command.args(["-A", "-o", "pid=,ppid="]))?;
+    Ok(children_in(&listed, parent))
+}
+
+fn children_in(listed: &str, parent: u32) -> Vec<u32> {
+    let pairs = listed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().map(str::parse::<u32>);
+        Some((words.next()?.ok()?, words.next()?.ok()?))
+    });
+    pairs
+        .filter(|(_, of)| *of == parent)
+        .map(|(child, _)| child)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_those_whose_parent_it_is() {
+        let listed = "    1     0\n  410     1\n  411   410\n 4110   410\n  500   411\n";
+        assert_eq!(children_in(listed, 410), [411, 4110]);
+        assert_eq!(children_in(listed, 7), [0; 0]);
+    }
+
+    #[test]
+    fn no_signal_goes_to_whole_groups() {
+        // `kill` would fail if it were started without a process.
+        assert!(signal("KILL", &[0, 1]).is_ok());
+        assert!(signal("KILL", &[]).is_ok());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_not_found() {
+        assert_eq!(find("no-such-program-of-ours", &["/nowhere"]), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_failure_tells_what_the_program_has_said() {
+        let mut command = Command::new("sh");
+        let failed = run(command.args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err();
+        assert!(failed.to_string().contains("no such thing"), "{failed}");
+    }
+}
