@@ -335,7 +335,9 @@ pub enum EndReason {
 ///    the store's own clock.
 /// 9. Groups do not see each other.
 /// 10. A store that lost its memory has another memory identity, and lets members join and beat
-///     during its quarantine, but ends nobody (I2): who it does not know is `Expired`.
+///     during its quarantine, but ends nobody (I2): who it does not know is `Expired`. A join under
+///     a static name without a floor is `Quarantined`: the store may have forgotten a life of that
+///     name with a higher number (K1).
 /// 11. A malformed name, a TTL out of bounds, a group of over [`MAX_MEMBERS`], or metadata over
 ///     [`MAX_METADATA_BYTES`] is `Rejected`.
 /// 12. `changed` is a hint. It may return at any time, for no reason.

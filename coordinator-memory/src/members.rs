@@ -97,6 +97,15 @@ impl Record {
     }
 }
 
+/// K1: a static name may have had a life that the store has forgotten, with a number above its clock.
+/// A name that was drawn at random has not, and who asks with a floor knows its number.
+fn refuse_in_quarantine(join: &Join, terms: Terms) -> Result<(), Refusal> {
+    match terms.quarantine {
+        Some(left) if join.fixed && join.floor.is_none() => Err(Refusal::Quarantined(left)),
+        Some(_) | None => Ok(()),
+    }
+}
+
 impl Members {
     /// Begins a life, or finds the one that the same instance has begun before.
     pub(crate) fn join(
@@ -119,7 +128,10 @@ impl Members {
                 let incumbent = record.member(&join.id, incarnation, now);
                 return Ok(Joined::Taken(Box::new(incumbent)));
             }
-            None => fleet.begin(join, terms)?,
+            None => {
+                refuse_in_quarantine(join, terms)?;
+                fleet.begin(join, terms)?
+            }
         };
         Ok(Joined::Member {
             incarnation,

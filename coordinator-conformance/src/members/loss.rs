@@ -64,6 +64,22 @@ pub(super) async fn a_store_that_forgot_says_so(lab: &Members) -> Verdict {
     }
 }
 
+pub(super) async fn a_static_name_waits_for_the_end_of_the_quarantine(lab: &Members) -> Verdict {
+    let fleet = lab.fleet().await?;
+    let mut join = fleet.request("ann", lab.long());
+    join.fixed = true;
+    let (before, _) = fleet.enter(&join).await?;
+    lab.forget().await?;
+    let mut restarted = fleet.request("ann", lab.long());
+    restarted.fixed = true;
+    let asked = fleet.store.join(&restarted);
+    lab.quarantined("join", asked, MembershipError::kind)
+        .await?;
+    join.floor = Some(before.incarnation);
+    let (again, _) = fleet.enter(&join).await?;
+    rises("a loss of memory", before.incarnation, again.incarnation)
+}
+
 pub(super) async fn a_store_that_forgot_ends_nobody_at_first(lab: &Members) -> Verdict {
     let fleet = lab.fleet().await?;
     fleet.join("ann", lab.long()).await?;

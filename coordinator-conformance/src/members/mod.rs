@@ -84,6 +84,8 @@ macro_rules! __members_checks {
                 "After a loss of memory the memory identity is another, and whom the store does not know is `Expired`.";
             loss::a_store_that_forgot_ends_nobody_at_first ["members 10", "I2"]
                 "During its quarantine a store makes no tombstones of silent members.";
+            loss::a_static_name_waits_for_the_end_of_the_quarantine ["members 10", "members 2", "K1"]
+                "A new process under a static name begins no life in the quarantine; one that knows its last number does.";
             limits::a_malformed_name_is_rejected ["members 11"]
                 "Empty and over-long names of groups and members are rejected.";
             limits::a_ttl_out_of_bounds_is_rejected ["members 11", "I4"]

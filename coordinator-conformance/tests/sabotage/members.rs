@@ -65,6 +65,7 @@ crate::saboteurs! {
     incarnations_fall = IncarnationsFall => [
         a_due_name_is_free_and_leaves_a_tombstone,
         a_missing_record_is_entered_as_evicted,
+        a_static_name_waits_for_the_end_of_the_quarantine,
         incarnations_exceed_the_floor,
         incarnations_rise,
         incarnations_rise_over_a_loss_of_memory,
@@ -74,6 +75,7 @@ crate::saboteurs! {
     /// Numbers every life of a name alike.
     incarnations_repeat = IncarnationsRepeat => [
         a_due_name_is_free_and_leaves_a_tombstone,
+        a_static_name_waits_for_the_end_of_the_quarantine,
         an_expired_member_is_never_revived,
         evicting_the_ended_changes_nothing,
         expiries_are_counted,
@@ -86,7 +88,10 @@ crate::saboteurs! {
         random_calls_match_the_model,
     ];
     /// Does not look at the floor.
-    the_floor_is_ignored = FloorIgnored => [incarnations_exceed_the_floor];
+    the_floor_is_ignored = FloorIgnored => [
+        a_static_name_waits_for_the_end_of_the_quarantine,
+        incarnations_exceed_the_floor,
+    ];
     /// Loses its members when it restarts.
     a_restart_forgets = RestartForgets => [incarnations_rise_over_a_restart];
     /// Begins a new life at each join.
@@ -194,7 +199,10 @@ crate::saboteurs! {
     /// Has one memory identity for ever.
     a_loss_of_memory_is_hidden = HidesLosses => [a_store_that_forgot_says_so];
     /// Trusts its memory though it lost it.
-    a_store_that_forgot_ends_members = NoQuarantine => [a_store_that_forgot_ends_nobody_at_first];
+    a_store_that_forgot_ends_members = NoQuarantine => [
+        a_static_name_waits_for_the_end_of_the_quarantine,
+        a_store_that_forgot_ends_nobody_at_first,
+    ];
     /// Mends malformed names.
     any_name_is_taken = TakesAnyName => [
         a_malformed_name_is_rejected,
