@@ -1,5 +1,6 @@
-//! Tests across crates, and of the documents; and the simulation.
+//! Tests across crates, and of the documents; the simulation; and the servers that tests need.
 
+pub mod servers;
 pub mod sim;
 
 pub mod models;

@@ -1,0 +1,265 @@
+//! A TCP proxy that is the network between a client and a server, and breaks on demand.
+//!
+//! It cannot imitate lost packets: the systems on both sides go on acknowledging, so that keepalives
+//! never fail through it. It needs tokio's real clock.
+
+mod connection;
+mod pump;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coordinator_servers::free_port;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use connection::{Connection, Cut, Order};
+
+/// How one direction of all connections behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// At once.
+    #[default]
+    Pass,
+    /// Nothing passes, not even the end of a connection: silence. What was sent meanwhile passes
+    /// afterwards.
+    Hold,
+    /// What is sent is lost, and so is the end of a connection.
+    Lose,
+    /// Everything passes so much later, in order.
+    Delay(Duration),
+    /// So many bytes pass in a second, of each connection.
+    Throttle(u64),
+    /// So many more bytes pass of each connection, counted from now. Then it is reset.
+    CutAfter(u64),
+}
+
+/// A direction, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From clients to the server.
+    ToServer,
+    /// From the server to clients.
+    ToClient,
+    /// Both.
+    Both,
+}
+
+/// A proxy in front of one server. Dropping it closes all its connections.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    network: Arc<Network>,
+    door: mpsc::UnboundedSender<Door>,
+    task: JoinHandle<()>,
+}
+
+/// What its connections share.
+#[derive(Debug)]
+struct Network {
+    server: SocketAddr,
+    to_server: Way,
+    to_client: Way,
+    connections: Mutex<BTreeMap<u64, mpsc::UnboundedSender<Order>>>,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Way {
+    mode: watch::Sender<Mode>,
+    /// Bytes that have passed.
+    passed: AtomicU64,
+}
+
+/// A word to whoever opens the door.
+#[derive(Debug)]
+enum Door {
+    Close(oneshot::Sender<io::Result<()>>),
+    Open(oneshot::Sender<io::Result<()>>),
+}
+
+impl Proxy {
+    /// A proxy in front of the server at that address, on a port of 127.0.0.1.
+    pub async fn to(server: SocketAddr) -> io::Result<Self> {
+        let port = free_port().map_err(io::Error::other)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let network = Arc::new(Network {
+            server,
+            to_server: Way::default(),
+            to_client: Way::default(),
+            connections: Mutex::default(),
+        });
+        let (door, words) = mpsc::unbounded_channel();
+        let task = tokio::spawn(attend(listener, address, words, Arc::clone(&network)));
+        Ok(Self {
+            address,
+            network,
+            door,
+            task,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its port on 127.0.0.1, the same for as long as it lives.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Changes how a direction behaves, of connections that are there and of those to come. What is
+    /// being written at this moment still passes.
+    pub fn set(&self, direction: Direction, mode: Mode) {
+        for way in self.network.ways(direction) {
+            way.mode.send_replace(mode);
+        }
+    }
+
+    /// How many connections there are, to or from anybody.
+    pub fn connections(&self) -> usize {
+        self.network.connections().len()
+    }
+
+    /// How many bytes have passed so far.
+    pub fn passed(&self, direction: Direction) -> u64 {
+        let ways = self.network.ways(direction).into_iter();
+        ways.map(|way| way.passed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Refuses new connections, as a host does on which nothing listens. Those that are there stay.
+    pub async fn refuse(&self) -> io::Result<()> {
+        self.tell(Door::Close).await
+    }
+
+    /// Takes new connections again.
+    pub async fn accept(&self) -> io::Result<()> {
+        self.tell(Door::Open).await
+    }
+
+    /// Ends all connections in an orderly way, on both sides.
+    pub async fn close_all(&self) {
+        self.cut(Cut::Close).await;
+    }
+
+    /// Resets all connections, on both sides.
+    pub async fn reset_all(&self) {
+        self.cut(Cut::Reset).await;
+    }
+
+    /// Ends all connections towards the server alone: it knows that its clients are gone, and they
+    /// hear nothing, until they are cut off too.
+    pub async fn close_server_side(&self) {
+        self.cut(Cut::ServerSide).await;
+    }
+
+    /// Ends all connections towards clients alone: the server goes on serving nobody.
+    pub async fn close_client_side(&self) {
+        self.cut(Cut::ClientSide).await;
+    }
+
+    async fn tell(
+        &self,
+        word: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Door,
+    ) -> io::Result<()> {
+        let (done, result) = oneshot::channel();
+        let gone = || io::Error::other("the proxy has ended");
+        self.door.send(word(done)).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Gives an order to all that are there, and waits until it is carried out.
+    async fn cut(&self, cut: Cut) {
+        let told: Vec<_> = {
+            let connections = self.network.connections();
+            let tell = |connection: &mpsc::UnboundedSender<Order>| {
+                let (done, result) = oneshot::channel();
+                let order = Order { cut, _done: done };
+                connection.send(order).ok().map(|()| result)
+            };
+            connections.values().filter_map(tell).collect()
+        };
+        for result in told {
+            // Nothing is ever sent: the order is dropped when it is done, or its connection has ended.
+            drop(result.await);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.network.connections().clear();
+    }
+}
+
+impl Network {
+    fn ways(&self, direction: Direction) -> Vec<&Way> {
+        match direction {
+            Direction::ToServer => vec![&self.to_server],
+            Direction::ToClient => vec![&self.to_client],
+            Direction::Both => vec![&self.to_server, &self.to_client],
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, mpsc::UnboundedSender<Order>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes connections while the door is open.
+async fn attend(
+    listener: TcpListener,
+    address: SocketAddr,
+    mut words: mpsc::UnboundedReceiver<Door>,
+    network: Arc<Network>,
+) {
+    let mut open = Some(listener);
+    for id in 0.. {
+        let client = loop {
+            let accepted = async {
+                match &open {
+                    Some(listener) => listener.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                word = words.recv() => match word {
+                    Some(word) => turn(&mut open, address, word).await,
+                    None => return,
+                },
+                // A client that is gone before it was taken.
+                accepted = accepted => if let Ok((client, _)) = accepted { break client },
+            }
+        };
+        let (orders, given) = mpsc::unbounded_channel();
+        network.connections().insert(id, orders);
+        tokio::spawn(Connection::new(id, Arc::clone(&network), given).serve(client));
+    }
+}
+
+async fn turn(open: &mut Option<TcpListener>, address: SocketAddr, word: Door) {
+    let (result, done) = match word {
+        Door::Close(done) => {
+            *open = None;
+            (Ok(()), done)
+        }
+        Door::Open(done) if open.is_some() => (Ok(()), done),
+        Door::Open(done) => {
+            let bound = TcpListener::bind(address).await;
+            (bound.map(|listener| *open = Some(listener)), done)
+        }
+    };
+    // Whoever asked may have gone.
+    drop(done.send(result));
+}
