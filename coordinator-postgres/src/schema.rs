@@ -17,7 +17,13 @@ pub(crate) const VERSION: i32 = 1;
 /// A step: its version, and its files in order.
 type Step = (i32, &'static [&'static str]);
 
-const STEPS: &[Step] = &[(1, &[include_str!("../sql/0001/00_base.sql")])];
+const STEPS: &[Step] = &[(
+    1,
+    &[
+        include_str!("../sql/0001/00_base.sql"),
+        include_str!("../sql/0001/10_locks.sql"),
+    ],
+)];
 
 /// The statements that make the schema, for whoever may run them: give them to `psql`.
 ///
