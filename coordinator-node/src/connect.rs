@@ -9,6 +9,7 @@ use crate::errors::ConnectError;
 /// | url | backend | feature |
 /// |---|---|---|
 /// | `memory:name` | a store in this process, shared by all that name it | `memory` |
+/// | `postgres://user@host/database` | a schema of a Postgres database; parameters choose which, and how: `?schema=billing&leases=row` (see `PostgresConfig::from_url`) | `postgres` |
 ///
 /// # Errors
 /// A text that is no such URL, a backend that this build leaves out, or a store that does not
@@ -22,10 +23,37 @@ pub async fn connect(url: &str) -> Result<Backend, ConnectError> {
             scheme: "memory".into(),
             feature: "memory",
         }),
+        #[cfg(feature = "postgres")]
+        Some(("postgres" | "postgresql", _)) => postgres(url).await,
+        #[cfg(not(feature = "postgres"))]
+        Some(("postgres" | "postgresql", _)) => Err(ConnectError::MissingFeature {
+            scheme: "postgres".into(),
+            feature: "postgres",
+        }),
         _ => Err(ConnectError::BadUrl {
             url: without_password(url),
         }),
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(url: &str) -> Result<Backend, ConnectError> {
+    use coordinator_postgres::{PostgresBackend, PostgresConfig};
+
+    let connected = match PostgresConfig::from_url(url) {
+        Ok(config) => PostgresBackend::connect(config).await,
+        Err(error) => Err(error),
+    };
+    connected.map(Backend::from).map_err(|error| {
+        let url = without_password(url);
+        if error.is_transient() {
+            let source = error.into();
+            ConnectError::Unavailable { url, source }
+        } else {
+            let source = error.into();
+            ConnectError::Rejected { url, source }
+        }
+    })
 }
 
 /// The stores of this process, by name. They live as long as the process does: give a test that

@@ -5,6 +5,8 @@ use std::time::Duration;
 use coordinator_core::trust::MAX_TTL;
 use sqlx::PgPool;
 
+use crate::error::ConnectError;
+
 /// How leases are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Leases {
@@ -120,6 +122,114 @@ impl PostgresConfig {
     }
 }
 
+impl PostgresConfig {
+    /// The configuration that a URL alone gives. Beside the driver's own parameters it may have
+    /// these, after `?` and separated by `&`:
+    ///
+    /// | parameter | values |
+    /// |---|---|
+    /// | `schema` | the schema |
+    /// | `leases` | `advisory`, `row` |
+    /// | `takeover` | `evidence`, `wait-out`, `immediate` |
+    /// | `spill` | `overflow`, `always`, `never` |
+    /// | `cursors` | `watermark`, `counter` |
+    /// | `migrate`, `fast_death`, `direct` | `true`, `false` |
+    /// | `max_ttl_seconds` | a whole number |
+    ///
+    /// # Errors
+    /// [`ConnectError::BadSetting`] for another value of one of these.
+    pub fn from_url(url: &str) -> Result<Self, ConnectError> {
+        let Some((address, parameters)) = url.split_once('?') else {
+            return Ok(Self::new(url));
+        };
+        let mut config = Self::new("");
+        let mut kept = Vec::new();
+        for pair in parameters.split('&').filter(|pair| !pair.is_empty()) {
+            let taken = match pair.split_once('=') {
+                Some((name, value)) => config.take(name, value)?,
+                None => false,
+            };
+            if !taken {
+                kept.push(pair);
+            }
+        }
+        config.url = if kept.is_empty() {
+            address.to_owned()
+        } else {
+            format!("{address}?{}", kept.join("&"))
+        };
+        Ok(config)
+    }
+
+    /// Whether the parameter is one of ours.
+    fn take(&mut self, name: &str, value: &str) -> Result<bool, ConnectError> {
+        let boolean = ["true", "false"];
+        match name {
+            "schema" => value.clone_into(&mut self.schema),
+            "leases" => {
+                let all = [("advisory", Leases::Advisory), ("row", Leases::Row)];
+                self.leases = choose("leases", value, &all)?;
+            }
+            "takeover" => {
+                let all = [
+                    ("evidence", Takeover::Evidence),
+                    ("wait-out", Takeover::WaitOut),
+                    ("immediate", Takeover::Immediate),
+                ];
+                self.takeover = choose("takeover", value, &all)?;
+            }
+            "spill" => {
+                let all = [
+                    ("overflow", Spill::Overflow),
+                    ("always", Spill::Always),
+                    ("never", Spill::Never),
+                ];
+                self.spill = choose("spill", value, &all)?;
+            }
+            "cursors" => {
+                let all = [
+                    ("watermark", Cursors::Watermark),
+                    ("counter", Cursors::Counter),
+                ];
+                self.cursors = choose("cursors", value, &all)?;
+            }
+            "migrate" => self.migrate = choose("migrate", value, &boolean.map(yes))?,
+            "fast_death" => self.fast_death = choose("fast_death", value, &boolean.map(yes))?,
+            "direct" => self.direct = Some(choose("direct", value, &boolean.map(yes))?),
+            "max_ttl_seconds" => {
+                let seconds = value.parse().map_err(|_| ConnectError::BadSetting {
+                    setting: "max_ttl_seconds",
+                    given: format!("`{value}`"),
+                    wanted: "a whole number of seconds".to_owned(),
+                })?;
+                self.max_ttl = Duration::from_secs(seconds);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn yes(word: &'static str) -> (&'static str, bool) {
+    (word, word == "true")
+}
+
+fn choose<T: Copy>(
+    setting: &'static str,
+    given: &str,
+    all: &[(&'static str, T)],
+) -> Result<T, ConnectError> {
+    let chosen = all.iter().find(|(word, _)| *word == given);
+    chosen.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = all.iter().map(|(word, _)| format!("`{word}`")).collect();
+        ConnectError::BadSetting {
+            setting,
+            given: format!("`{given}`"),
+            wanted: format!("one of {}", words.join(", ")),
+        }
+    })
+}
+
 macro_rules! setters {
     ($($(#[$doc:meta])* $field:ident: $kind:ty;)*) => {
         impl PostgresConfig {$(
@@ -190,5 +300,31 @@ impl From<&str> for PostgresConfig {
 impl From<String> for PostgresConfig {
     fn from(url: String) -> Self {
         Self::new(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_choose_and_the_rest_is_the_drivers() -> Result<(), ConnectError> {
+        let url = "postgres://me@h/db?schema=billing&sslmode=require&leases=row&direct=true";
+        let config = PostgresConfig::from_url(url)?;
+        assert_eq!(config.url, "postgres://me@h/db?sslmode=require");
+        assert_eq!(config.schema, "billing");
+        assert_eq!(config.leases, Leases::Row);
+        assert_eq!(config.direct, Some(true));
+        Ok(())
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_told_which_there_are() {
+        let error = PostgresConfig::from_url("postgres://h/db?spill=maybe").map(drop);
+        let text = error.expect_err("no such policy").to_string();
+        assert_eq!(
+            text,
+            "spill cannot be `maybe`: one of `overflow`, `always`, `never`"
+        );
     }
 }
