@@ -59,6 +59,7 @@ mod election;
 mod errors;
 mod handle;
 mod health;
+mod inbox;
 mod lease;
 mod lock;
 mod members;

@@ -4,7 +4,6 @@
 //! somebody here wants to lead. [`Votes`] makes a lock backend of it, so that a term by vote is
 //! driven like every other: trusted, drained, renewed only while its work makes progress, released.
 
-mod ear;
 mod live;
 mod locks;
 mod post;

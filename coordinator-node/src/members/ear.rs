@@ -16,9 +16,10 @@ use rand::rngs::StdRng;
 use tracing::{debug, info, trace, warn};
 
 use super::{Shared, Wish};
+use crate::inbox::{Inbox, News};
 use crate::tasks::sleep_until;
 use crate::telemetry;
-use wire::{Line, News, Sending};
+use wire::Sending;
 
 /// A feed that was refused is opened again after so long at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -35,7 +36,8 @@ fn topic(shared: &Shared) -> Topic {
 pub(super) struct Ear {
     shared: Arc<Shared>,
     machine: Hearing,
-    line: Line,
+    inbox: Inbox,
+    topic: Topic,
     sending: Sending,
     backoff: Backoff,
     random: StdRng,
@@ -86,7 +88,8 @@ impl Ear {
         let now = context.now();
         let mut ear = Self {
             machine: Hearing::new(config(&shared), profile, context.fork_random(), now),
-            line: Line::new(bus.clone(), topic(&shared)),
+            inbox: Inbox::new(bus.clone(), vec![topic(&shared)]),
+            topic: topic(&shared),
             sending: Sending::new(bus, context.trust.renew_every()),
             backoff: Backoff::new(context.trust.look_every(), LONGEST_PAUSE),
             random: context.fork_random(),
@@ -129,7 +132,7 @@ impl Ear {
             biased;
             () = context.stopping.cancelled() => Woken::Stop,
             sent = self.sending.sent() => Woken::Sent(sent),
-            news = self.line.next() => Woken::Heard(news),
+            news = self.inbox.next() => Woken::Heard(news),
             () = sleep_until(&*context.clock, deadline, look_every) => Woken::Deadline,
             () = self.shared.told.notified() => Woken::Told,
         }
@@ -157,7 +160,7 @@ impl Ear {
             News::Closed(error) => {
                 debug!(group = %self.shared.context.group, error, "beats are not received");
                 let pause = self.backoff.next(&mut self.random);
-                self.line.reopen(pause);
+                self.inbox.reopen(pause);
                 self.dispatch(Event::Disconnected);
             }
             News::Event(event) => {
@@ -256,7 +259,7 @@ impl Ear {
 
     fn publish(&mut self, beat: u64, payload: Bytes) {
         let context = &self.shared.context;
-        let topic = self.line.topic().clone();
+        let topic = self.topic.clone();
         let (origin, instance) = (context.me.clone(), context.instance);
         let frame = Frame::new(topic, origin, instance, payload).sequence(beat);
         if self.leaving {

@@ -17,10 +17,10 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, trace, warn};
 
-use super::ear::{Ear, News};
 use super::post::Post;
 use super::{Place, Quorum, ROUND_TRIP};
 use crate::context::Context;
+use crate::inbox::{Inbox, News};
 use crate::members::{Members, Membership};
 use crate::tasks::sleep_until;
 use crate::telemetry;
@@ -173,7 +173,7 @@ struct Driver {
     label: String,
     to_all: Topic,
     inboxes: Inboxes,
-    ear: Ear,
+    ear: Inbox,
     backoff: Backoff,
     random: StdRng,
     post: Post,
@@ -240,7 +240,7 @@ impl Driver {
             Topic::named(scoped(group, "votes", name)),
             inboxes.of(&context.me),
         ];
-        let ear = Ear::new(bus.clone(), topics);
+        let ear = Inbox::new(bus.clone(), topics);
         let post = Post::new(
             bus,
             context.me.clone(),

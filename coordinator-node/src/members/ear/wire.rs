@@ -1,4 +1,4 @@
-//! The two ways of the beats: one feed in, opened again when it ends; one frame at a time out.
+//! How beats leave: one frame at a time.
 
 use std::any::Any;
 use std::future::{Future, pending};
@@ -7,96 +7,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordinator_core::{ClusterBus, Feed, FeedEvent, Frame, Start, Topic};
+use coordinator_core::{ClusterBus, Frame};
 use futures_util::FutureExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::tasks::panic_message;
-
-/// To open a feed may take so long.
-const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The last word may take so long: a shutdown waits for it.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
-type Opening = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, String>> + Send>>;
 type Flight = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-
-/// What the line brings.
-pub(super) enum News {
-    /// What is sent from now on arrives.
-    Open,
-    /// Nothing arrives any more: why. See [`Line::reopen`].
-    Closed(String),
-    /// Something arrived.
-    Event(FeedEvent),
-}
-
-enum State {
-    Closed,
-    Opening(Opening),
-    Open(Box<dyn Feed>),
-}
-
-/// The feed of beats.
-pub(super) struct Line {
-    bus: Arc<dyn ClusterBus>,
-    topic: Topic,
-    state: State,
-}
-
-impl Line {
-    pub(super) fn new(bus: Arc<dyn ClusterBus>, topic: Topic) -> Self {
-        let mut line = Self {
-            bus,
-            topic,
-            state: State::Closed,
-        };
-        line.reopen(Duration::ZERO);
-        line
-    }
-
-    pub(super) fn topic(&self) -> &Topic {
-        &self.topic
-    }
-
-    /// Opens the feed, after a pause.
-    pub(super) fn reopen(&mut self, pause: Duration) {
-        let (bus, topics) = (self.bus.clone(), [self.topic.clone()]);
-        self.state = State::Opening(Box::pin(async move {
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
-            let open = AssertUnwindSafe(bus.subscribe(&topics, Start::Now)).catch_unwind();
-            match timeout(OPEN_WITHIN, open).await {
-                Ok(Ok(feed)) => feed.map_err(|error| error.to_string()),
-                Ok(Err(panic)) => Err(panicked(&*panic)),
-                Err(_) => Err(format!("not subscribed within {OPEN_WITHIN:?}")),
-            }
-        }));
-    }
-
-    /// What comes next. Cancel safe.
-    pub(super) async fn next(&mut self) -> News {
-        let error = match &mut self.state {
-            State::Closed => pending().await,
-            State::Opening(opening) => match opening.await {
-                Ok(feed) => {
-                    self.state = State::Open(feed);
-                    return News::Open;
-                }
-                Err(error) => error,
-            },
-            State::Open(feed) => match AssertUnwindSafe(feed.next()).catch_unwind().await {
-                Ok(Some(event)) => return News::Event(event),
-                Ok(None) => "the feed ended".to_owned(),
-                Err(panic) => panicked(&*panic),
-            },
-        };
-        self.state = State::Closed;
-        News::Closed(error)
-    }
-}
 
 fn panicked(panic: &(dyn Any + Send)) -> String {
     format!("the backend panicked: {}", panic_message(panic))

@@ -1,4 +1,4 @@
-//! What a voter hears, whatever the bus does.
+//! A feed for those who hear alone: opened again whenever it ends, whatever the bus does.
 
 use std::any::Any;
 use std::future::Future;
@@ -13,12 +13,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::tasks::panic_message;
 
-/// A subscription that is not live by then is tried again: its answer may be lost, and a voter that
-/// waits for it would be deaf for ever.
+/// A subscription that is not live by then is tried again: its answer may be lost, and who waits for
+/// it would be deaf for ever.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What became of the feed.
-pub(super) enum News {
+pub(crate) enum News {
     /// It is open.
     Open,
     /// It brought something.
@@ -35,26 +35,26 @@ enum State {
     Open(Box<dyn Feed>),
 }
 
-/// The feed of a voter's topics.
-pub(super) struct Ear {
+/// The feed of some topics.
+pub(crate) struct Inbox {
     bus: Arc<dyn ClusterBus>,
     topics: Vec<Topic>,
     state: State,
 }
 
-impl Ear {
-    pub(super) fn new(bus: Arc<dyn ClusterBus>, topics: Vec<Topic>) -> Self {
-        let mut ear = Self {
+impl Inbox {
+    pub(crate) fn new(bus: Arc<dyn ClusterBus>, topics: Vec<Topic>) -> Self {
+        let mut inbox = Self {
             bus,
             topics,
             state: State::Closed,
         };
-        ear.reopen(Duration::ZERO);
-        ear
+        inbox.reopen(Duration::ZERO);
+        inbox
     }
 
     /// Opens the feed, after a pause.
-    pub(super) fn reopen(&mut self, pause: Duration) {
+    pub(crate) fn reopen(&mut self, pause: Duration) {
         let (bus, topics) = (self.bus.clone(), self.topics.clone());
         self.state = State::Opening(Box::pin(async move {
             sleep(pause).await;
@@ -68,7 +68,7 @@ impl Ear {
     }
 
     /// What comes next; nothing, while it is closed. Cancel safe.
-    pub(super) async fn next(&mut self) -> News {
+    pub(crate) async fn next(&mut self) -> News {
         let error = match &mut self.state {
             State::Closed => std::future::pending().await,
             State::Opening(opening) => match opening.await {
