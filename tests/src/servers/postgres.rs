@@ -12,7 +12,7 @@ use super::blocking::{blocking, unpanicked};
 use super::skip;
 
 /// What the server has that this process starts for its tests: as `cargo xtask test` has it.
-const SETTINGS: &[(&str, &str)] = &[("fsync", "off"), ("max_connections", "500")];
+const SETTINGS: &[(&str, &str)] = &[("max_connections", "500")];
 
 /// The URL of the server that the tests of this run share: the one that `cargo xtask test` or the
 /// user has named, or one that this process starts at the first call, and that ends with it.
@@ -55,8 +55,9 @@ fn again(error: &Error) -> Error {
     Error::Missing(error.to_string())
 }
 
-/// A private server that a test may stop, crash, suspend and promote. It syncs to disk, other than
-/// the shared one. The last clone that is dropped ends it, and removes all it had.
+/// A private server that a test may stop, crash, suspend and promote. It does not sync to disk unless
+/// asked to by `fsync`, which a crash of its processes does not show: the system keeps what they
+/// wrote. The last clone that is dropped ends it, and removes all it had.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     server: Arc<Mutex<local::Postgres>>,

@@ -16,7 +16,6 @@ async fn what_was_committed_survives_each_way_to_go_down() -> Tested {
     };
     let client = connect(&server.url()).await?;
     assert_eq!(value(&client, "SHOW work_mem").await?, "5MB");
-    assert_eq!(value(&client, "SHOW fsync").await?, "on");
     client
         .batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
         .await?;

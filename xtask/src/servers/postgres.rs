@@ -16,12 +16,8 @@ const SERVER: &str = "postgres";
 const PROGRAMS: &str = "postgres-bin";
 const POOLER: &str = "pgbouncer";
 
-/// One server for all tests is fast rather than safe: tests of crashes start their own.
-const SETTINGS: &[(&str, &str)] = &[
-    ("fsync", "off"),
-    ("max_connections", "500"),
-    ("shared_buffers", "256MB"),
-];
+/// What the server for all tests has.
+const SETTINGS: &[(&str, &str)] = &[("max_connections", "500")];
 
 /// Postgres, and PgBouncer in front of it.
 pub(crate) struct Postgres;
