@@ -13,7 +13,8 @@ pub const OLDEST: u32 = 14;
 
 /// Where packages put them: the folder, what the names in it begin with, and the folder below.
 const PLACES: &[(&str, &str, &str)] = &[
-    ("/usr/lib/postgresql", "", "bin"),         // Debian, Alpine
+    ("/usr/lib/postgresql", "", "bin"),         // Debian
+    ("/usr/libexec", "postgresql", ""),         // Alpine
     ("/usr", "pgsql-", "bin"),                  // PostgreSQL's own RPMs
     ("/opt/homebrew/opt", "postgresql", "bin"), // Homebrew, Apple silicon
     ("/usr/local/opt", "postgresql", "bin"),    // Homebrew, Intel

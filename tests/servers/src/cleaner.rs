@@ -14,10 +14,17 @@ use crate::os;
 /// Stops what has left its number in a folder, and removes the folder. A number alone may be that
 /// of another process by now: it must also name the folder on its command line.
 const REMOVE_FOLDER: &str = r#"
+command_line() {
+    if [ -e "/proc/$1/cmdline" ]; then
+        tr '\0' ' ' < "/proc/$1/cmdline"
+    else
+        ps -p "$1" -o args=
+    fi
+}
 for file in "$1"/data/postmaster.pid "$1"/*.pid; do
     [ -e "$file" ] || continue
     process=$(head -n 1 "$file")
-    case "$(ps -p "$process" -o args=)" in
+    case "$(command_line "$process")" in
         *"$1"*)
             kill -s CONT "$process"
             kill -s QUIT "$process"

@@ -1,6 +1,7 @@
 //! Other programs: where they are, and what they say.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,7 +32,8 @@ pub(crate) fn run(command: &mut Command) -> Result<String, Error> {
     ))
 }
 
-/// Sends a signal to processes, by the `kill` program.
+/// Sends a signal to processes. The shell has a `kill` where the machine has no program of that
+/// name.
 ///
 /// Every number is checked to be a process's: 0 and negative numbers mean whole groups.
 pub(crate) fn signal(name: &str, processes: &[u32]) -> Result<(), Error> {
@@ -43,17 +45,34 @@ pub(crate) fn signal(name: &str, processes: &[u32]) -> Result<(), Error> {
     if processes.is_empty() {
         return Ok(());
     }
-    let mut command = Command::new("kill");
-    run(command.args(["-s", name]).args(processes)).map(drop)
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"kill -s "$0" "$@""#, name]);
+    run(command.args(processes)).map(drop)
 }
 
 /// The processes that a process has started and that still run.
 pub(crate) fn children(parent: u32) -> Result<Vec<u32>, Error> {
+    if let Ok(listed) = fs::read_dir("/proc/self/task").and_then(|_| fs::read_dir("/proc")) {
+        let names = listed.flatten().map(|entry| entry.file_name());
+        let processes = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
+        let is_child = |process: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+            stat.is_ok_and(|stat| parent_in_stat(&stat) == Some(parent))
+        };
+        return Ok(processes.filter(is_child).collect());
+    }
     let mut command = Command::new("ps");
     let listed = run(command.args(["-A", "-o", "pid=,ppid="]))?;
     Ok(children_in(&listed, parent))
 }
 
+/// The parent in what Linux says of a process. Its name, in brackets, may be anything.
+fn parent_in_stat(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The children in what `ps` lists.
 fn children_in(listed: &str, parent: u32) -> Vec<u32> {
     let pairs = listed.lines().filter_map(|line| {
         let mut words = line.split_whitespace().map(str::parse::<u32>);
@@ -74,6 +93,21 @@ mod tests {
         let listed = "    1     0\n  410     1\n  411   410\n 4110   410\n  500   411\n";
         assert_eq!(children_in(listed, 410), [411, 4110]);
         assert_eq!(children_in(listed, 7), [0; 0]);
+    }
+
+    #[test]
+    fn a_parent_is_found_whatever_the_process_is_called() {
+        assert_eq!(parent_in_stat("17 (a) b (c) S 4 17 17 0 -1"), Some(4));
+        assert_eq!(parent_in_stat("17"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_child_of_ours_is_found_and_ended() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(children(std::process::id()).unwrap().contains(&child.id()));
+        signal("KILL", &[child.id()]).unwrap();
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

@@ -37,6 +37,10 @@ impl Server for Postgres {
         if let Err(error) = &binaries
             && given.is_none()
         {
+            // What was named and is wrong is to be named rightly, not replaced.
+            if env::var_os(POSTGRES_BIN).is_some() {
+                return Err(no_server(error));
+            }
             match instead(error)? {
                 Instead::Container(container) => return Ok(Box::new(container)),
                 Instead::Installed(installed) => binaries = Ok(installed),
