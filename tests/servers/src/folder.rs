@@ -43,7 +43,7 @@ impl Folder {
         &self.path
     }
 
-    /// Writes a file that belongs to `account`, or to us.
+    /// Writes a file that belongs to `account`, or to us, and that nobody else can read.
     pub fn write(
         &self,
         name: &str,
@@ -52,6 +52,7 @@ impl Folder {
     ) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
         fs::write(&path, text).map_err(Error::at("write", &path))?;
+        os::make_private(&path).map_err(Error::at("make private", &path))?;
         give(&path, account)?;
         Ok(path)
     }
@@ -100,7 +101,9 @@ mod tests {
         let path = folder.path().to_path_buf();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
-        folder.write("a", "text", None).unwrap();
+        let file = folder.write("a", "text", None).unwrap();
+        let mode = fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         drop(folder);
         assert!(!path.exists());
     }

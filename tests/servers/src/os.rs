@@ -5,17 +5,17 @@
 #[cfg(not(unix))]
 pub use elsewhere::detach;
 #[cfg(not(unix))]
-pub(crate) use elsewhere::{create_private, give, run_as};
+pub(crate) use elsewhere::{create_private, give, make_private, run_as};
 #[cfg(unix)]
 pub use unix::detach;
 #[cfg(unix)]
-pub(crate) use unix::{create_private, give, run_as};
+pub(crate) use unix::{create_private, give, make_private, run_as};
 
 #[cfg(unix)]
 mod unix {
-    use std::fs::DirBuilder;
+    use std::fs::{DirBuilder, Permissions, set_permissions};
     use std::io;
-    use std::os::unix::fs::{DirBuilderExt, lchown};
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
     use std::os::unix::process::CommandExt;
     use std::path::Path;
     use std::process::Command;
@@ -25,6 +25,11 @@ mod unix {
     /// Creates a folder that only its owner can enter. It must be new.
     pub(crate) fn create_private(path: &Path) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(path)
+    }
+
+    /// Lets nobody but its owner read and write a file.
+    pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+        set_permissions(path, Permissions::from_mode(0o600))
     }
 
     /// Makes the account the owner of a file.
@@ -53,6 +58,10 @@ mod elsewhere {
 
     pub(crate) fn create_private(path: &Path) -> io::Result<()> {
         std::fs::create_dir(path)
+    }
+
+    pub(crate) fn make_private(_: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     pub(crate) fn give(_: &Path, _: &Account) -> io::Result<()> {

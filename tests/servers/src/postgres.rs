@@ -179,6 +179,14 @@ impl Postgres {
         appended.map_err(Error::at("write", &file))
     }
 
+    /// Writes a file into the folder of its data, as it must be for the server to read it: a
+    /// certificate, a key, or who may enter (`pg_hba.conf`).
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        let name = format!("data/{name}");
+        let account = self.account.as_ref();
+        self.folder.write(&name, text, account).map(drop)
+    }
+
     /// Makes it read its settings again.
     pub fn reload(&self) -> Result<(), Error> {
         self.send("HUP")

@@ -117,6 +117,11 @@ impl Postgres {
         primary.with(start).await.map(Self::from)
     }
 
+    /// Whether servers here can preload a library, such as `pg_stat_statements`.
+    pub fn has_library(name: &str) -> bool {
+        template().is_ok_and(|template| template.binaries().has_library(name))
+    }
+
     /// The URL of the superuser `postgres`, for the database `postgres`, over TCP.
     pub fn url(&self) -> String {
         self.look(local::Postgres::url)
@@ -156,6 +161,12 @@ impl Postgres {
             server.reload()
         };
         self.with(set).await
+    }
+
+    /// Writes a file into the folder of its data: a certificate, a key, or who may enter
+    /// (`pg_hba.conf`). It is read at the next [`Postgres::set`] or start.
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.look(|server| server.write(name, text))
     }
 
     /// Stops it, and waits for its end.

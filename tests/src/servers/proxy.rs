@@ -5,6 +5,7 @@
 
 mod connection;
 mod pump;
+mod route;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordinator_servers::free_port;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -103,6 +104,18 @@ impl Proxy {
             door,
             task,
         })
+    }
+
+    /// A proxy in front of the server that a URL names by its host and port.
+    pub async fn before(url: &str) -> io::Result<Self> {
+        let (host, port) = route::host_and_port(url)?;
+        let found = lookup_host((host, port)).await?.next();
+        Self::to(found.ok_or(io::ErrorKind::NotFound)?).await
+    }
+
+    /// The URL that leads through this proxy instead.
+    pub fn url(&self, url: &str) -> String {
+        route::through(url, self.address)
     }
 
     /// Where clients connect.

@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use coordinator_tests::servers::{Direction, Mode, Proxy};
+use coordinator_tests::servers::{Direction, Mode, Proxy, shared};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::support::{LONG, Tested};
+use crate::support::{LONG, Tested, connect, value};
 
 /// Long enough for anything to pass, and short enough to wait for nothing.
 const A_WHILE: Duration = Duration::from_millis(150);
@@ -217,5 +217,16 @@ async fn where_no_server_is_a_client_is_cut_off_and_a_proxy_that_goes_takes_all_
     drop(proxy);
     assert_eq!(end(&mut client).await, Ok(0));
     assert_eq!(end(&mut server).await, Ok(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_is_reached_through_a_proxy_by_its_url() -> Tested {
+    let Some(url) = shared() else { return Ok(()) };
+    let proxy = Proxy::before(&url).await?;
+    let client = connect(&proxy.url(&url)).await?;
+    assert_eq!(value(&client, "SELECT 1").await?, "1");
+    proxy.reset_all().await;
+    assert!(client.batch_execute("SELECT 1").await.is_err());
     Ok(())
 }
