@@ -44,7 +44,16 @@ pub fn now() -> Duration {
 /// # Errors
 /// When nobody reads any more.
 pub fn report(text: impl Display) -> io::Result<()> {
-    let line = format!("{} {text}\n", now().as_nanos());
+    report_at(now(), text)
+}
+
+/// Prints one line with a moment that was read before, where what is told must not seem to have come
+/// later than it did.
+///
+/// # Errors
+/// When nobody reads any more.
+pub fn report_at(at: Duration, text: impl Display) -> io::Result<()> {
+    let line = format!("{} {text}\n", at.as_nanos());
     let mut output = io::stdout().lock();
     output.write_all(line.as_bytes())?;
     output.flush()
