@@ -161,11 +161,6 @@ impl Postgres {
         String::from_utf8_lossy(&read).into_owned()
     }
 
-    /// Whether it runs, as far as was asked for: a server that ended by itself is not noticed.
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
-    }
-
     /// The number of its first process, if it runs.
     pub fn process(&self) -> Option<u32> {
         self.process.as_ref().map(Child::id)

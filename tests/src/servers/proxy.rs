@@ -40,6 +40,13 @@ pub enum Mode {
     CutAfter(u64),
 }
 
+impl Mode {
+    /// Whether anything comes out at the other end.
+    fn is_open(self) -> bool {
+        !matches!(self, Self::Hold | Self::Lose)
+    }
+}
+
 /// A direction, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {

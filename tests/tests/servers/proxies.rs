@@ -128,7 +128,7 @@ async fn delays_do_not_add_up() -> Tested {
     }
     assert_eq!(read(&mut line.server, 10).await?, "x".repeat(10));
     let took = began.elapsed();
-    assert!(took >= DELAY && took < DELAY * 5, "{took:?}");
+    assert!(took >= DELAY && took < DELAY * 10, "{took:?}");
     Ok(())
 }
 
@@ -198,6 +198,28 @@ async fn who_is_refused_is_refused_at_once_and_others_stay() -> Tested {
     line.proxy.accept().await?;
     TcpStream::connect(line.proxy.address()).await?;
     timeout(LONG, line.listener.accept()).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_comes_while_all_is_held_is_let_through_afterwards_or_cut_off() -> Tested {
+    let line = line().await?;
+    line.proxy.set(Direction::Both, Mode::Hold);
+    let mut client = TcpStream::connect(line.proxy.address()).await?;
+    client.write_all(b"a").await?;
+    assert!(timeout(A_WHILE, line.listener.accept()).await.is_err());
+    line.proxy.set(Direction::Both, Mode::Pass);
+    let (mut server, _) = timeout(LONG, line.listener.accept()).await??;
+    assert_eq!(read(&mut server, 1).await?, "a");
+
+    line.proxy.set(Direction::Both, Mode::Hold);
+    let mut other = TcpStream::connect(line.proxy.address()).await?;
+    // The third is there when the proxy has taken it.
+    while line.proxy.connections() < 3 {
+        tokio::task::yield_now().await;
+    }
+    timeout(LONG, line.proxy.close_all()).await?;
+    assert_eq!(end(&mut other).await, Ok(0));
     Ok(())
 }
 

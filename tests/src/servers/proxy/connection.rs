@@ -3,13 +3,18 @@
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::Network;
 use super::pump::{Broken, pump};
+
+/// How long a connection to the server that is being made may take when it is to be cut.
+const JUST_BEING_MADE: Duration = Duration::from_millis(100);
 
 /// How connections are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,13 +60,29 @@ impl Connection {
 
     /// Carries bytes until both ways have ended, or an order ends them.
     pub(super) async fn serve(mut self, client: TcpStream) {
-        let server = TcpStream::connect(self.network.server).await;
         let mut sides = Sides {
             client: Some(client),
-            server: server.ok(),
+            server: None,
         };
-        if sides.server.is_none() {
-            sides.reset();
+        let reached = self.network.reach_server();
+        tokio::pin!(reached);
+        let order = tokio::select! {
+            biased;
+            server = &mut reached => {
+                sides.server = server.ok();
+                None
+            }
+            order = self.orders.recv() => {
+                // The server may know of it already: then it is cut on both sides.
+                let server = timeout(JUST_BEING_MADE, reached).await;
+                sides.server = server.ok().and_then(Result::ok);
+                Some(order)
+            }
+        };
+        match order {
+            Some(order) => sides.obey(order).await,
+            None if sides.server.is_none() => sides.reset(),
+            None => {}
         }
         while sides.client.is_some() || sides.server.is_some() {
             let order = tokio::select! {
@@ -74,13 +95,21 @@ impl Connection {
                     break;
                 }
             };
-            // Without one the proxy is gone.
-            let cut = order.as_ref().map_or(Cut::Close, |order| order.cut);
-            sides.cut(cut).await;
-            drop(order);
+            sides.obey(order).await;
         }
         drop(sides);
         self.network.connections().remove(&self.id);
+    }
+}
+
+impl Network {
+    /// Connects to the server, as soon as what clients send can reach it.
+    async fn reach_server(&self) -> io::Result<TcpStream> {
+        let mut mode = self.to_server.mode.subscribe();
+        let open = mode.wait_for(|mode| mode.is_open()).await;
+        // The sender is ours.
+        drop(open.map_err(io::Error::other)?);
+        TcpStream::connect(self.server).await
     }
 }
 
@@ -102,8 +131,9 @@ impl Sides {
         Ok(())
     }
 
-    async fn cut(&mut self, cut: Cut) {
-        match cut {
+    async fn obey(&mut self, order: Option<Order>) {
+        // Without one the proxy is gone.
+        match order.as_ref().map_or(Cut::Close, |order| order.cut) {
             Cut::Close => {
                 close(self.client.take()).await;
                 close(self.server.take()).await;

@@ -73,17 +73,17 @@ pub(super) async fn pump(
         match next(&line, &mut mode, &mut from, &mut buffer).await {
             Next::Changed => line.set(*mode.borrow_and_update()),
             Next::Read(count) => line.take(&buffer[..count]),
-            Next::Ended(end) => line.end = Some(end),
+            Next::Ended(end) => line.finish(end),
             Next::Due => {
                 let Some(piece) = line.deliver() else {
                     continue;
                 };
                 // What is sent to a receiver that is gone is lost. That it is gone is told on the
                 // other way, which may be held.
+                receiver_gone = receiver_gone || to.write_all(&piece).await.is_err();
                 if !receiver_gone {
-                    receiver_gone = to.write_all(&piece).await.is_err();
+                    way.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
                 }
-                way.passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
             }
         }
     }
@@ -140,11 +140,6 @@ impl Line {
         self.taken = 0;
     }
 
-    /// Whether anything comes out at the other end now.
-    fn is_open(&self) -> bool {
-        !matches!(self.mode, Mode::Hold | Mode::Lose)
-    }
-
     /// How much may be read now.
     fn room(&self) -> usize {
         if self.end.is_some() || self.mode == Mode::Hold {
@@ -177,6 +172,15 @@ impl Line {
         self.pieces.push_back((self.last, sent.to_vec()));
     }
 
+    /// Takes in the sender's end, which is as late as bytes would be.
+    fn finish(&mut self, end: End) {
+        self.end = Some(end);
+        if let Mode::Delay(delay) = self.mode {
+            self.last = cmp::max(self.last, Instant::now() + delay);
+            self.pieces.push_back((self.last, Vec::new()));
+        }
+    }
+
     /// The beginning that still passes; with what follows the connection ends.
     fn until<'a>(&mut self, sent: &'a [u8], left: u64) -> &'a [u8] {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
@@ -195,7 +199,7 @@ impl Line {
     /// When the next piece comes out.
     fn due(&self) -> Option<Instant> {
         let (due, _) = self.pieces.front()?;
-        self.is_open().then_some(*due)
+        self.mode.is_open().then_some(*due)
     }
 
     fn deliver(&mut self) -> Option<Vec<u8>> {
@@ -207,7 +211,7 @@ impl Line {
     /// The sender's end, when all before it has come out.
     fn end_is_due(&self) -> Option<End> {
         self.end
-            .filter(|_| self.pieces.is_empty() && self.is_open())
+            .filter(|_| self.pieces.is_empty() && self.mode.is_open())
     }
 }
 
@@ -242,6 +246,17 @@ mod tests {
         assert_eq!(line.due(), Some(began + Duration::from_secs(3)));
         line.deliver();
         assert_eq!(line.due(), Some(began + Duration::from_secs(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_is_delayed_as_bytes_are() {
+        let mut line = Line::new(Mode::Delay(Duration::from_secs(3)));
+        let began = Instant::now();
+        line.finish(End::Closed);
+        assert_eq!(line.end_is_due(), None);
+        assert_eq!(line.due(), Some(began + Duration::from_secs(3)));
+        assert!(line.deliver().unwrap().is_empty());
+        assert_eq!(line.end_is_due(), Some(End::Closed));
     }
 
     #[tokio::test(start_paused = true)]
