@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use coordinator_core::{Backend, StoreId};
 
+use crate::assignments::Assignments;
+use crate::checkpoints::Checkpoints;
 use crate::config::PostgresConfig;
 use crate::error::ConnectError;
 use crate::hub::Hub;
+use crate::members::Members;
 
 /// A connection to one schema of one Postgres database: everything that a node runs on.
 ///
@@ -37,7 +40,12 @@ impl PostgresBackend {
 
 impl From<PostgresBackend> for Backend {
     fn from(backend: PostgresBackend) -> Self {
-        let _ = backend;
-        Self::default()
+        let hub = backend.hub;
+        Self {
+            members: Some(Arc::new(Members::new(hub.clone()))),
+            assignments: Some(Arc::new(Assignments::new(hub.clone()))),
+            checkpoints: Some(Arc::new(Checkpoints::new(hub))),
+            ..Self::default()
+        }
     }
 }

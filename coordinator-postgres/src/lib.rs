@@ -3,18 +3,22 @@
 
 #![allow(dead_code, reason = "the parts come one after another")]
 
+mod assignments;
 mod backend;
 mod bells;
+mod checkpoints;
 mod config;
 mod error;
 mod greeting;
 mod hub;
 mod link;
+mod members;
 mod names;
 mod schema;
 mod session;
 #[doc(hidden)] // Public for the model of take-overs in `tests`, and for nobody else.
 pub mod takeover;
+mod trouble;
 
 pub use backend::PostgresBackend;
 pub use config::{Cursors, Leases, PostgresConfig, Spill, Takeover};

@@ -21,7 +21,11 @@ const STEPS: &[Step] = &[(
     1,
     &[
         include_str!("../sql/0001/00_base.sql"),
+        include_str!("../sql/0001/05_bells.sql"),
         include_str!("../sql/0001/10_locks.sql"),
+        include_str!("../sql/0001/20_members.sql"),
+        include_str!("../sql/0001/30_assignments.sql"),
+        include_str!("../sql/0001/40_checkpoints.sql"),
     ],
 )];
 

@@ -1,0 +1,28 @@
+-- Doorbells: one channel for all of a schema; the first letter of a payload says what rang.
+
+-- The channel of this schema.
+create function {schema}.channel() returns text language sql immutable as $$
+    select pg_catalog.btrim('{schema}', '"') || '_bus'
+$$;
+
+-- Tells all processes, once the transaction has committed, that something about `what` has changed.
+create function {schema}.ring(bell text, what uuid) returns void language sql volatile as $$
+    select pg_catalog.pg_notify({schema}.channel(), bell || what::text)
+$$;
+
+-- Makes the commit of this transaction wait for the disk, and for a synchronous standby where there
+-- is one, whatever the defaults say: what has been answered is not forgotten in a crash (I8).
+create function {schema}.commit_durably() returns void language plpgsql volatile as $$
+begin
+    if pg_catalog.current_setting('synchronous_commit') in ('off', 'local') then
+        perform pg_catalog.set_config('synchronous_commit', 'on', true);
+    end if;
+end $$;
+
+-- What the store remembers, as members are told it, and for how long nothing is granted, in
+-- milliseconds. Notes a new memory (I2).
+create function {schema}.terms(out memory text, out quarantine bigint) language plpgsql volatile as $$
+begin
+    quarantine := {schema}.quarantine();
+    select known.memory || '/' || known.birth into strict memory from {schema}.identity as known;
+end $$;
