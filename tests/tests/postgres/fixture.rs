@@ -1,0 +1,108 @@
+//! Connections to schemas that end with the test, for the checks of conformance and for others.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use coordinator_conformance::{Fault, Faults, Fixture};
+use coordinator_core::{Backend, async_trait};
+use coordinator_postgres::{PostgresBackend, PostgresConfig};
+use coordinator_tests::servers::{Schema, fresh_schema, shared};
+use tokio_postgres::{Client, NoTls};
+
+/// The longest TTL of conformance's schemas: checks that wait out a quarantine wait for so long.
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(15);
+
+/// A client of the server, for what a test does behind the backend's back.
+pub(crate) async fn client(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .expect("the server takes connections");
+    tokio::spawn(connection);
+    client
+}
+
+/// Connects to a schema, which is made if need be.
+pub(crate) async fn connect(schema: &Schema, config: PostgresConfig) -> PostgresBackend {
+    let config = config.schema(schema.name());
+    PostgresBackend::connect(config)
+        .await
+        .expect("a server that runs takes connections")
+}
+
+/// Schemas by the namespaces that checks name. Dropped with the last fixture.
+#[derive(Debug, Clone, Default)]
+struct Schemas(Arc<Mutex<BTreeMap<String, Schema>>>);
+
+impl Schemas {
+    /// URL and name of a namespace's schema; none where there is no server.
+    fn of(&self, namespace: &str) -> Option<(String, String)> {
+        let mut schemas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !schemas.contains_key(namespace) {
+            schemas.insert(namespace.to_owned(), fresh_schema()?);
+        }
+        let schema = schemas.get(namespace)?;
+        Some((schema.url().to_owned(), schema.name().to_owned()))
+    }
+
+    /// Runs statements in which `{schema}` stands for the schema.
+    async fn run(&self, namespace: &str, statements: &str) -> Fault {
+        let Some((url, schema)) = self.of(namespace) else {
+            return Fault::NotOffered;
+        };
+        let statements = statements.replace("{schema}", &schema);
+        let done = client(&url).await.batch_execute(&statements).await;
+        done.expect("the statements of a fault");
+        Fault::Done
+    }
+}
+
+/// What the checks of conformance reach: a schema for each namespace.
+pub(crate) fn store(change: fn(PostgresConfig) -> PostgresConfig) -> Fixture<Backend> {
+    // Where this process starts the server, it takes a moment.
+    shared();
+    let schemas = Schemas::default();
+    let faults = schemas.clone();
+    let connect = async move |namespace: &str| {
+        let (url, schema) = schemas.of(namespace)?;
+        let config = PostgresConfig::new(url).schema(schema).max_ttl(MAX_TTL);
+        let backend = PostgresBackend::connect(change(config)).await;
+        let backend = backend.expect("a server that runs takes connections");
+        Some(Arc::new(Backend::from(backend)))
+    };
+    Fixture::shared(connect).faults(faults).max_ttl(MAX_TTL)
+}
+
+/// Everything but the history of migrations and the identity.
+const TABLES: &str = "select tablename from pg_catalog.pg_tables \
+    where schemaname = '{schema}' and tablename not in ('history', 'identity') and tablename not like 'mark\\_%'";
+
+#[async_trait]
+impl Faults for Schemas {
+    /// As if a backup without a single row had been restored.
+    async fn forget(&self, namespace: &str) -> Fault {
+        let statements = "do $do$ declare t text; begin for t in {tables} loop \
+                execute format('truncate {schema}.%I', t); end loop; end $do$; \
+            update {schema}.identity set birth = gen_random_uuid(), memory = 'a server that is lost';";
+        let statements = statements.replace("{tables}", TABLES);
+        self.run(namespace, &statements).await
+    }
+
+    async fn mark(&self, namespace: &str) -> Fault {
+        let statements = "do $do$ declare t text; begin for t in {tables} loop \
+                execute format('drop table if exists {schema}.%I', 'mark_' || t); \
+                execute format('create table {schema}.%I as table {schema}.%I', 'mark_' || t, t); end loop; end $do$;";
+        let statements = statements.replace("{tables}", TABLES);
+        self.run(namespace, &statements).await
+    }
+
+    /// As if a standby had been promoted that had the rows of the mark.
+    async fn roll_back(&self, namespace: &str) -> Fault {
+        let statements = "do $do$ declare t text; begin for t in {tables} loop \
+                execute format('truncate {schema}.%I', t); \
+                execute format('insert into {schema}.%I select * from {schema}.%I', t, 'mark_' || t); end loop; end $do$; \
+            update {schema}.identity set birth = gen_random_uuid(), memory = 'a server that is lost';";
+        let statements = statements.replace("{tables}", TABLES);
+        self.run(namespace, &statements).await
+    }
+}

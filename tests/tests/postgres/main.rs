@@ -1,0 +1,4 @@
+//! The Postgres backend, against real servers.
+
+mod fixture;
+mod members;
