@@ -19,8 +19,7 @@ use crate::trouble::{Trouble, check_group_and_keyspace, unsigned};
 const LOAD: &str = "select epoch, document from {schema}.assignment \
     where id = $1 and group_name = $2 and keyspace = $3";
 const EPOCH: &str = "select epoch from {schema}.assignment where id = $1";
-const LEAD: &str =
-    "select fenced_by, epoch, document from {schema}.lead($1, $2, $3, $4, $5)";
+const LEAD: &str = "select fenced_by, epoch, document from {schema}.lead($1, $2, $3, $4, $5)";
 const SWAP: &str = "select verdict, number, living \
     from {schema}.swap($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 

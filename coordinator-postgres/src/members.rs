@@ -18,12 +18,9 @@ use crate::names::id_of;
 use crate::trouble::{Trouble, check_ttl, microseconds, unsigned};
 use rows::{Answer, FlatProfile, FlatReport};
 
-const JOIN: &str = "select a.verdict, a.span, a.memory, a.incarnation, a.members, a.reports, (a.life).* \
-    from {schema}.join_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) as a";
-const HEARTBEAT: &str = "select a.verdict, a.span, a.memory, a.incarnation, a.members, a.reports, (a.life).* \
-    from {schema}.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as a";
-const SNAPSHOT: &str = "select a.verdict, a.span, a.memory, a.incarnation, a.members, a.reports, (a.life).* \
-    from {schema}.snapshot($1, $2) as a";
+const JOIN: &str = "select * from {schema}.join_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+const HEARTBEAT: &str = "select * from {schema}.heartbeat($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+const SNAPSHOT: &str = "select * from {schema}.snapshot($1, $2)";
 const LEAVE: &str = "select {schema}.leave_group($1, $2, $3)";
 const EVICT: &str = "select {schema}.evict_member($1, $2, $3, $4, $5)";
 const VERSIONS: &str =
@@ -89,7 +86,7 @@ impl Members {
             "full" => Err(Trouble::rejected(format!(
                 "the group has {MAX_MEMBERS} members already, and no more are allowed"
             ))),
-            "quarantined" => Err(Trouble::quarantined(answer.span)),
+            "quarantined" => Err(Trouble::quarantined(answer.quarantine)),
             "numbers" => Err(Trouble::numbers_ended()),
             other => Err(Trouble::unreadable(other)),
         }

@@ -1,5 +1,5 @@
--- Members (PROTOCOLS section 9): one row for each group, one for each life of each name in it, and beside that a
--- narrow one that heartbeats update: no index is on what they change, so each update stays on its page.
+-- Members (PROTOCOLS section 9): one row for each group, and one for each life of each name in it. All that is told of a life is
+-- in its one row: a snapshot joins nothing, so no plan made for a small group is kept for a large one.
 
 -- The versions rise with each change, and never fall behind the clock, so that what a lost server
 -- told is not told again with another meaning.
@@ -20,7 +20,7 @@ create table {schema}.incarnation (
     primary key (group_id, member_id)
 );
 
--- A life: who, with what, how far, and how it ended. Changes only where there is news.
+-- A life. No index is on what heartbeats change, and pages are kept half empty: their updates stay on the page (HOT).
 create table {schema}.member (
     group_id uuid not null,
     member_id uuid not null,
@@ -29,6 +29,13 @@ create table {schema}.member (
     instance uuid not null,
     fixed boolean not null,
     evicted boolean not null default false,
+    -- The last heartbeat. `ttl` in microseconds.
+    beat bigint not null default 0,
+    ttl bigint not null,
+    expires_at timestamptz not null,
+    -- The session identity in which the member holds its lock twice, over a direct path: then the lock's freedom is
+    -- evidence of its death (G5). Null: it is none.
+    direct text,
     -- The profile. `metadata`: keys and values by turns.
     metadata text[] not null,
     zone text,
@@ -45,19 +52,6 @@ create table {schema}.member (
     reason text,
     flaps integer,
     primary key (group_id, member_id, incarnation)
-) with (fillfactor = 70);
-
--- What heartbeats change. `direct`: the member holds its lock twice, over a direct path, in sessions of this
--- identity, so that the lock's freedom is evidence of its death (G5).
-create table {schema}.beat_of_member (
-    group_id uuid not null,
-    member_id uuid not null,
-    incarnation bigint not null,
-    beat bigint not null,
-    ttl bigint not null,
-    expires_at timestamptz not null,
-    direct text,
-    primary key (group_id, member_id, incarnation)
 ) with (fillfactor = 50);
 
 -- What is told of a life. `span`, in microseconds: how long it still lives, or how long ago it ended.
@@ -69,7 +63,7 @@ create type {schema}.member_view as (
 );
 
 create function {schema}.microseconds(span interval) returns bigint language sql immutable as $$
-    select (extract(epoch from span) * 1000000)::bigint
+    select (pg_catalog.date_part('epoch', span) * 1000000)::bigint
 $$;
 
 create function {schema}.span_of(microseconds bigint) returns interval language sql immutable as $$
@@ -79,14 +73,13 @@ $$;
 -- The lives of a group, or of one name in it, or one of them. Reads by its caller's snapshot.
 create function {schema}.lives(the_group uuid, moment timestamptz, the_member uuid, the_life bigint)
 returns setof {schema}.member_view language sql stable as $$
-    select m.name, m.incarnation, m.instance, m.fixed, m.evicted, b.ttl, b.beat,
-        case when m.ended_at is not null then 'ended' when b.expires_at <= moment then 'due' else 'live' end,
+    select m.name, m.incarnation, m.instance, m.fixed, m.evicted, m.ttl, m.beat,
+        case when m.ended_at is not null then 'ended' when m.expires_at <= moment then 'due' else 'live' end,
         case when m.ended_at is not null then greatest(0, {schema}.microseconds(moment - m.ended_at))
-            else least(b.ttl, greatest(0, {schema}.microseconds(b.expires_at - moment))) end,
+            else least(m.ttl, greatest(0, {schema}.microseconds(m.expires_at - moment))) end,
         m.reason, m.flaps, m.metadata, m.zone, m.weight, m.keyspaces, m.format,
         m.report_keyspaces, m.report_seen, m.report_draining
     from {schema}.member as m
-    join {schema}.beat_of_member as b using (group_id, member_id, incarnation)
     where m.group_id = the_group
         and (the_member is null or m.member_id = the_member)
         and (the_life is null or m.incarnation = the_life)
@@ -95,8 +88,24 @@ $$;
 -- An answer about members: the verdict, and for each of the lives told of one row; without any, one
 -- row with the rest of it null. Versions and lives are of one moment: one statement reads them.
 create type {schema}.members_answer as (
-    verdict text, span bigint, memory text, incarnation bigint, members bigint, reports bigint, life {schema}.member_view
+    verdict text, quarantine bigint, memory text, begun bigint, members bigint, reports bigint,
+    name text, incarnation bigint, instance uuid, fixed boolean, evicted boolean,
+    ttl bigint, beat bigint, state text, span bigint, reason text, flaps integer,
+    metadata text[], zone text, weight bigint, keyspaces text[], format integer,
+    report_keyspaces text[], report_seen bigint[], report_draining text[]
 );
+
+-- An answer that tells of nobody.
+create function {schema}.bare_answer(verdict text, quarantine bigint, memory text) returns {schema}.members_answer
+language plpgsql immutable as $$
+declare
+    answer {schema}.members_answer;
+begin
+    answer.verdict := verdict;
+    answer.quarantine := quarantine;
+    answer.memory := memory;
+    return answer;
+end $$;
 
 -- Takes the lock of a group: whoever changes lives holds it, and takes it before any lock of a life.
 -- Makes the row if need be.
@@ -144,12 +153,11 @@ begin
 end $$;
 
 -- What may be concluded about a life: 'live', 'due', 'ended'; null: there is no record of it. Whoever draws a conclusion holds
--- the lock of its beats, and has read the clock behind that lock: a heartbeat that was under way has committed, or comes too late.
+-- the lock of its row, and has read the clock behind that lock: a heartbeat that was under way has committed, or comes too late.
 create function {schema}.standing_of(the_group uuid, the_member uuid, the_life bigint, moment timestamptz) returns text
 language sql stable as $$
-    select case when m.ended_at is not null then 'ended' when b.expires_at <= moment then 'due' else 'live' end
+    select case when m.ended_at is not null then 'ended' when m.expires_at <= moment then 'due' else 'live' end
     from {schema}.member as m
-    join {schema}.beat_of_member as b using (group_id, member_id, incarnation)
     where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life
 $$;
 
@@ -159,9 +167,7 @@ language plpgsql volatile as $$
 declare
     life record;
 begin
-    select m.evicted, b.expires_at into strict life
-        from {schema}.member as m
-        join {schema}.beat_of_member as b using (group_id, member_id, incarnation)
+    select m.evicted, m.expires_at into strict life from {schema}.member as m
         where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
     if {schema}.standing_of(the_group, the_member, the_life, moment) = 'due' then
         perform {schema}.bury(
@@ -184,23 +190,17 @@ begin
     end if;
     if quarantine = 0 then
         for forgotten in
-            select b.member_id, b.incarnation from {schema}.beat_of_member as b
-            join {schema}.member as m using (group_id, member_id, incarnation)
-            where b.group_id = the_group and m.ended_at is null and b.expires_at < moment - interval '1 hour'
-            order by b.member_id, b.incarnation
-            for update of b
+            select m.member_id, m.incarnation from {schema}.member as m
+            where m.group_id = the_group and m.ended_at is null and m.expires_at < moment - interval '1 hour'
+            order by m.member_id, m.incarnation
+            for update
         loop
             perform {schema}.bury_if_due(the_group, forgotten.member_id, forgotten.incarnation, moment);
         end loop;
     end if;
-    with gone as (
-        delete from {schema}.member as m
+    delete from {schema}.member as m
         where m.group_id = the_group and m.buried_at < moment - interval '1 hour'
-            and not {schema}.is_named(the_group, m.name, m.incarnation)
-        returning m.member_id, m.incarnation
-    )
-    delete from {schema}.beat_of_member as b using gone
-        where b.group_id = the_group and b.member_id = gone.member_id and b.incarnation = gone.incarnation;
+            and not {schema}.is_named(the_group, m.name, m.incarnation);
     delete from {schema}.incarnation as i
         where i.group_id = the_group and i.last < {schema}.wall() - 604800000
             and not exists (
@@ -218,7 +218,6 @@ create function {schema}.join_group(
 declare
     told record;
     life {schema}.member;
-    last_beat {schema}.beat_of_member;
     moment timestamptz;
     known {schema}.incarnation;
     number bigint;
@@ -227,27 +226,25 @@ begin
     perform {schema}.commit_durably();
     perform {schema}.lock_group(the_group, group_name);
     select * into told from {schema}.terms();
-    perform from {schema}.beat_of_member as b
-        where b.group_id = the_group and b.member_id = the_member order by b.incarnation for update;
+    perform from {schema}.member as m
+        where m.group_id = the_group and m.member_id = the_member order by m.incarnation for update;
     moment := clock_timestamp();
-    select * into last_beat from {schema}.beat_of_member as b
-        where b.group_id = the_group and b.member_id = the_member order by b.incarnation desc limit 1;
     select * into life from {schema}.member as m
-        where m.group_id = the_group and m.member_id = the_member and m.incarnation = last_beat.incarnation;
-    if life.ended_at is null and last_beat.expires_at > moment then
+        where m.group_id = the_group and m.member_id = the_member order by m.incarnation desc limit 1;
+    if life.ended_at is null and life.expires_at > moment then
         -- An evicted life does not come back, not for its own instance either.
         if life.instance <> its_instance or life.evicted then
-            return query select 'taken', null::bigint, told.memory, null::bigint, g.members, g.reports, l
+            return query select 'taken', null::bigint, told.memory, null::bigint, g.members, g.reports, l.*
                 from {schema}.member_group as g, {schema}.lives(the_group, moment, the_member, life.incarnation) as l
                 where g.id = the_group;
             return;
         end if;
         -- The answer was lost. Its trust counts from the new asking, so its life must last from there.
-        update {schema}.beat_of_member as b set
-            ttl = its_ttl, expires_at = greatest(b.expires_at, moment + {schema}.span_of(its_ttl)), direct = is_direct
-        where b.group_id = the_group and b.member_id = the_member and b.incarnation = life.incarnation;
+        update {schema}.member as m set
+            ttl = its_ttl, expires_at = greatest(m.expires_at, moment + {schema}.span_of(its_ttl)), direct = is_direct
+        where m.group_id = the_group and m.member_id = the_member and m.incarnation = life.incarnation;
         -- A request that was held up tells nothing newer than the first heartbeat did.
-        if last_beat.beat = 0 and (life.metadata, life.zone, life.weight, life.keyspaces, life.format)
+        if life.beat = 0 and (life.metadata, life.zone, life.weight, life.keyspaces, life.format)
             is distinct from (its_metadata, its_zone, its_weight, its_keyspaces, its_format)
         then
             update {schema}.member as m set
@@ -259,7 +256,7 @@ begin
     else
         perform {schema}.sweep_group(the_group, told.quarantine);
         if (select count(*) from {schema}.member as m where m.group_id = the_group and m.ended_at is null) >= 4096 then
-            return query select 'full', null::bigint, null, null::bigint, null::bigint, null::bigint, null::{schema}.member_view;
+            return next {schema}.bare_answer('full', null, null);
             return;
         end if;
         select * into known from {schema}.incarnation as i where i.group_id = the_group and i.member_id = the_member;
@@ -268,12 +265,12 @@ begin
         end if;
         -- K1 under A-SKEW: a forgotten life of a static name may have had a higher number, and its process must not be outranked by it.
         if told.quarantine > 0 and is_fixed and its_floor is null and known.last is null then
-            return query select 'quarantined', told.quarantine, null, null::bigint, null::bigint, null::bigint, null::{schema}.member_view;
+            return next {schema}.bare_answer('quarantined', told.quarantine, null);
             return;
         end if;
         number := {schema}.next_number(known.last, its_floor);
         if number is null then
-            return query select 'numbers', null::bigint, null, null::bigint, null::bigint, null::bigint, null::{schema}.member_view;
+            return next {schema}.bare_answer('numbers', null, null);
             return;
         end if;
         if told.quarantine = 0 then
@@ -288,16 +285,16 @@ begin
         insert into {schema}.incarnation as i values (the_group, the_member, member_name, number)
             on conflict (group_id, member_id) do update set last = excluded.last;
         insert into {schema}.member (
-            group_id, member_id, incarnation, name, instance, fixed, metadata, zone, weight, keyspaces, format
+            group_id, member_id, incarnation, name, instance, fixed, ttl, expires_at, direct,
+            metadata, zone, weight, keyspaces, format
         ) values (
             the_group, the_member, number, member_name, its_instance, is_fixed,
+            its_ttl, moment + {schema}.span_of(its_ttl), is_direct,
             its_metadata, its_zone, its_weight, its_keyspaces, its_format
         );
-        insert into {schema}.beat_of_member (group_id, member_id, incarnation, beat, ttl, expires_at, direct)
-            values (the_group, the_member, number, 0, its_ttl, moment + {schema}.span_of(its_ttl), is_direct);
         perform {schema}.grow(the_group, true, false);
     end if;
-    return query select 'member', null::bigint, told.memory, number, g.members, g.reports, l
+    return query select 'member', null::bigint, told.memory, number, g.members, g.reports, l.*
         from {schema}.member_group as g, {schema}.lives(the_group, moment, null, null) as l
         where g.id = the_group;
 end $$;
@@ -313,7 +310,6 @@ create function {schema}.heartbeat(
 declare
     told record;
     life {schema}.member;
-    last_beat {schema}.beat_of_member;
     moment timestamptz;
     new_profile boolean;
     new_report boolean;
@@ -323,16 +319,17 @@ begin
     perform {schema}.commit_durably();
     select * into told from {schema}.terms();
     for look in 1..2 loop
-        if look = 2 then
-            select * into last_beat from {schema}.beat_of_member as b
-                where b.group_id = the_group and b.member_id = the_member and b.incarnation = the_life for update;
-            -- Read behind the lock. A heartbeat that commits late was judged in time, and a swap waits for it.
-            moment := clock_timestamp();
+        if look = 1 then
+            select * into life from {schema}.member as m
+                where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
+        else
+            select * into life from {schema}.member as m
+                where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life for update;
         end if;
-        select * into life from {schema}.member as m
-            where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
-        if not found then
-            return query select 'expired', null::bigint, told.memory, null::bigint, null::bigint, null::bigint, null::{schema}.member_view;
+        -- Read behind the lock. A heartbeat that commits late was judged in time, and a swap waits for it.
+        moment := clock_timestamp();
+        if life.name is null then
+            return next {schema}.bare_answer('expired', null, told.memory);
             return;
         end if;
         -- `seen` never goes back (S3).
@@ -350,18 +347,17 @@ begin
             has_group := true;
         end if;
     end loop;
-    if life.evicted or life.ended_at is not null or last_beat.expires_at is null or last_beat.expires_at <= moment then
-        return query select case when life.evicted then 'evicted' else 'expired' end,
-            null::bigint, told.memory, null::bigint, null::bigint, null::bigint, null::{schema}.member_view;
+    if life.evicted or life.ended_at is not null or life.expires_at <= moment then
+        return next {schema}.bare_answer(case when life.evicted then 'evicted' else 'expired' end, null, told.memory);
         return;
     end if;
-    if its_beat > last_beat.beat then
+    if its_beat > life.beat then
         if (new_report or new_profile) and not has_group then
             raise exception 'another heartbeat of this member came between' using errcode = 'serialization_failure';
         end if;
-        update {schema}.beat_of_member as b set
+        update {schema}.member as m set
             beat = its_beat, ttl = its_ttl, expires_at = moment + {schema}.span_of(its_ttl), direct = is_direct
-        where b.group_id = the_group and b.member_id = the_member and b.incarnation = the_life;
+        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
         if new_report then
             update {schema}.member as m set
                 report_keyspaces = told_keyspaces, report_seen = merged, report_draining = told_draining
@@ -374,7 +370,7 @@ begin
         end if;
         perform {schema}.grow(the_group, new_profile, new_report);
     end if;
-    return query select 'alive', null::bigint, told.memory, null::bigint, g.members, g.reports, l
+    return query select 'alive', null::bigint, told.memory, null::bigint, g.members, g.reports, l.*
         from {schema}.member_group as g
         left join lateral {schema}.lives(the_group, moment, null, null) as l
             on g.members <> known_members or (wants_reports and g.reports <> known_reports)
@@ -387,7 +383,7 @@ language plpgsql volatile as $$
 declare
     moment timestamptz := clock_timestamp();
 begin
-    return query select 'snapshot', null::bigint, null, null::bigint, g.members, g.reports, l
+    return query select 'snapshot', null::bigint, null, null::bigint, g.members, g.reports, l.*
         from {schema}.member_group as g
         left join lateral {schema}.lives(the_group, moment, null, null) as l on true
         where g.id = the_group and g.name = group_name;
@@ -397,19 +393,14 @@ end $$;
 create function {schema}.leave_group(the_group uuid, the_member uuid, the_life bigint) returns boolean
 language plpgsql volatile as $$
 declare
-    lives boolean;
     moment timestamptz;
 begin
     perform {schema}.commit_durably();
     perform from {schema}.member_group as g where g.id = the_group for update;
-    perform from {schema}.beat_of_member as b
-        where b.group_id = the_group and b.member_id = the_member and b.incarnation = the_life for update;
+    perform from {schema}.member as m
+        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life for update;
     moment := clock_timestamp();
-    select m.ended_at is null and b.expires_at > moment into lives
-        from {schema}.member as m
-        join {schema}.beat_of_member as b using (group_id, member_id, incarnation)
-        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
-    if lives is not true then
+    if {schema}.standing_of(the_group, the_member, the_life, moment) is distinct from 'live' then
         return false;
     end if;
     perform {schema}.bury(the_group, the_member, the_life, 'left', moment, moment);
@@ -424,33 +415,29 @@ create function {schema}.evict_member(
 ) returns text language plpgsql volatile as $$
 declare
     life {schema}.member;
-    last_beat {schema}.beat_of_member;
     longest bigint;
     moment timestamptz;
 begin
     perform {schema}.commit_durably();
     perform {schema}.lock_group(the_group, group_name);
-    select * into last_beat from {schema}.beat_of_member as b
-        where b.group_id = the_group and b.member_id = the_member and b.incarnation = the_life for update;
-    moment := clock_timestamp();
     select * into life from {schema}.member as m
-        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
-    if not found then
+        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life for update;
+    moment := clock_timestamp();
+    if life.name is null then
         select i.max_ttl * 1000 into strict longest from {schema}.identity as i;
         insert into {schema}.member (
-            group_id, member_id, incarnation, name, instance, fixed, evicted, metadata, zone, weight, keyspaces, format
+            group_id, member_id, incarnation, name, instance, fixed, evicted, ttl, expires_at,
+            metadata, zone, weight, keyspaces, format
         ) values (
             the_group, the_member, the_life, member_name, '00000000-0000-0000-0000-000000000000', false, true,
-            '{}', null, 1, '{}', 1
+            longest, moment + {schema}.span_of(longest), '{}', null, 1, '{}', 1
         );
-        insert into {schema}.beat_of_member (group_id, member_id, incarnation, beat, ttl, expires_at)
-            values (the_group, the_member, the_life, 0, longest, moment + {schema}.span_of(longest));
         insert into {schema}.incarnation as i values (the_group, the_member, member_name, the_life)
             on conflict (group_id, member_id) do update set last = greatest(i.last, excluded.last);
         perform {schema}.grow(the_group, true, false);
         return 'entered';
     end if;
-    if life.ended_at is not null or last_beat.expires_at <= moment then
+    if life.ended_at is not null or life.expires_at <= moment then
         return 'ended';
     end if;
     if not life.evicted then

@@ -96,10 +96,10 @@ begin
         return query select 'conflict', known.epoch, null::integer[];
         return;
     end if;
-    perform from {schema}.beat_of_member as b
+    perform from {schema}.member as m
         join unnest(ended_members, ended_lives) as named (member, life)
-            on named.member = b.member_id and named.life = b.incarnation
-        where b.group_id = the_group order by b.member_id, b.incarnation for update of b;
+            on named.member = m.member_id and named.life = m.incarnation
+        where m.group_id = the_group order by m.member_id, m.incarnation for update of m;
     moment := clock_timestamp();
     select array_agg(named.place::integer order by named.place)
             filter (where coalesce({schema}.standing_of(the_group, named.member, named.life, moment), 'live') = 'live'),

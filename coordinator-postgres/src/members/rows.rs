@@ -66,10 +66,10 @@ impl<'a> FlatReport<'a> {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) verdict: String,
-    /// Milliseconds, of a quarantine.
-    pub(super) span: Option<i64>,
+    /// How long it still lasts, in milliseconds.
+    pub(super) quarantine: Option<i64>,
     memory: Option<String>,
-    incarnation: Option<i64>,
+    begun: Option<i64>,
     versions: Versions,
     members: Vec<Member>,
 }
@@ -91,9 +91,9 @@ impl Answer {
         members.sort_by(|a: &Member, b| (&a.id, a.incarnation).cmp(&(&b.id, b.incarnation)));
         Ok(Self {
             verdict: first.try_get(0)?,
-            span: first.try_get(1)?,
+            quarantine: first.try_get(1)?,
             memory: first.try_get(2)?,
-            incarnation: first.try_get(3)?,
+            begun: first.try_get(3)?,
             versions: Versions {
                 members: version(4)?,
                 reports: version(5)?,
@@ -116,7 +116,7 @@ impl Answer {
     }
 
     pub(super) fn joined(self) -> Result<Joined, Trouble> {
-        let number = self.incarnation;
+        let number = self.begun;
         let number = number.ok_or_else(|| Trouble::unreadable("no incarnation"))?;
         Ok(Joined::Member {
             incarnation: Incarnation::new(unsigned(number)),

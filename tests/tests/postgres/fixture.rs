@@ -13,6 +13,9 @@ use tokio_postgres::{Client, NoTls};
 /// The longest TTL of conformance's schemas: checks that wait out a quarantine wait for so long.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(15);
 
+/// How long a call may take: a group of the greatest size answers joins, 64 at a time, with all its members each.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A client of the server, for what a test does behind the backend's back.
 pub(crate) async fn client(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
@@ -70,7 +73,10 @@ pub(crate) fn store(change: fn(PostgresConfig) -> PostgresConfig) -> Fixture<Bac
         let backend = backend.expect("a server that runs takes connections");
         Some(Arc::new(Backend::from(backend)))
     };
-    Fixture::shared(connect).faults(faults).max_ttl(MAX_TTL)
+    Fixture::shared(connect)
+        .faults(faults)
+        .max_ttl(MAX_TTL)
+        .patience(PATIENCE)
 }
 
 /// Everything but the history of migrations and the identity.
