@@ -38,18 +38,21 @@ pub(crate) fn start() -> Result<Option<Container>, Error> {
     command.arg(target);
     command.args(["--manifest-path", "tests/containers/Cargo.toml"]);
     process::announce(&command);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    detach(&mut command);
-    let program = command.spawn().map_err(Error::io("start a container"))?;
-    let mut container = Container {
-        program,
-        url: String::new(),
-    };
-    container.url = container.first_line()?;
-    Ok(Some(container))
+    Container::by(command).map(Some)
 }
 
 impl Container {
+    /// The one that a program starts, which prints its URL, and removes it when its input ends.
+    fn by(mut command: Command) -> Result<Self, Error> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        detach(&mut command);
+        let program = command.spawn().map_err(Error::io("start a container"))?;
+        let url = String::new();
+        let mut container = Self { program, url };
+        container.url = container.first_line()?;
+        Ok(container)
+    }
+
     /// Where the server is.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -72,5 +75,34 @@ impl Drop for Container {
     fn drop(&mut self) {
         drop(self.program.stdin.take());
         drop(self.program.wait());
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn program(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn the_first_line_says_where_it_is_and_the_program_ends_with_its_input() {
+        let left = std::env::temp_dir().join(format!("container-{}", std::process::id()));
+        let script = format!("echo postgres://h:1/d; cat; touch '{}'", left.display());
+        let container = Container::by(program(&script)).unwrap();
+        assert_eq!(container.url(), "postgres://h:1/d");
+        drop(container);
+        std::fs::remove_file(left).expect("it was not waited for");
+    }
+
+    #[test]
+    fn a_program_that_says_nothing_has_started_none() {
+        assert!(matches!(
+            Container::by(program("exit 1")),
+            Err(Error::Server(_))
+        ));
     }
 }
