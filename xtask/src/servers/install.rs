@@ -86,11 +86,17 @@ pub(crate) fn install(package: Package) -> Result<bool, Error> {
     let Some(commands) = manager.commands(package, rights) else {
         return Ok(false);
     };
+    let mut done = Ok(());
     for words in commands {
+        // A list that could not be refreshed, of some other source perhaps, may still have it: what
+        // counts is the last command.
+        if let Err(error) = &done {
+            eprintln!("{error}");
+        }
         let mut command = Command::new(&words[0]);
-        process::run_for(command.args(&words[1..]), LIMIT)?;
+        done = process::run_for(command.args(&words[1..]), LIMIT);
     }
-    Ok(true)
+    done.map(|()| true)
 }
 
 /// What the user would type.
