@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use coordinator_core::{Backend, StoreId};
+use coordinator_core::{Backend, LockBackend, StoreId};
 
 use crate::assignments::Assignments;
 use crate::checkpoints::Checkpoints;
-use crate::config::PostgresConfig;
+use crate::config::{Leases, PostgresConfig};
 use crate::error::ConnectError;
 use crate::hub::Hub;
+use crate::locks::AdvisoryLocks;
 use crate::members::Members;
 
 /// A connection to one schema of one Postgres database: everything that a node runs on.
@@ -41,7 +42,12 @@ impl PostgresBackend {
 impl From<PostgresBackend> for Backend {
     fn from(backend: PostgresBackend) -> Self {
         let hub = backend.hub;
+        let locks: Option<Arc<dyn LockBackend>> = match hub.config.leases {
+            Leases::Advisory => Some(Arc::new(AdvisoryLocks::new(hub.clone()))),
+            Leases::Row => None,
+        };
         Self {
+            locks,
             members: Some(Arc::new(Members::new(hub.clone()))),
             assignments: Some(Arc::new(Assignments::new(hub.clone()))),
             checkpoints: Some(Arc::new(Checkpoints::new(hub))),

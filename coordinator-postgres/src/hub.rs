@@ -13,6 +13,7 @@ use crate::bells::Bells;
 use crate::config::{Leases, PostgresConfig};
 use crate::error::{CallError, ConnectError};
 use crate::greeting::{self, Greeting, Identity};
+use crate::guarantees::{self, Settings};
 use crate::link::{Dialler, Link, Watcher};
 use crate::names::Schema;
 use crate::schema;
@@ -41,6 +42,7 @@ pub(crate) struct Hub {
 pub(crate) struct Facts {
     pub(crate) control: Option<(Greeting, Identity)>,
     pub(crate) witness: Option<(Greeting, Identity)>,
+    pub(crate) settings: Option<Settings>,
 }
 
 impl Hub {
@@ -204,7 +206,11 @@ impl Ready {
             schema::prepare(session.client(), &self.schema, &self.config).await?;
         }
         let identity = greeting::identify(&session, &self.schema, self.config.max_ttl).await?;
-        lock(&self.facts).control = Some((greeting, identity));
+        let settings = guarantees::probe(&session).await?;
+        let mut facts = lock(&self.facts);
+        facts.control = Some((greeting, identity));
+        facts.settings = Some(settings);
+        drop(facts);
         Ok(session)
     }
 

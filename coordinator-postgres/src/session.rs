@@ -99,6 +99,15 @@ impl Session {
         })
     }
 
+    /// Waits for the end. Cancel safe, and keeps nothing alive.
+    pub(crate) fn ending(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // An error: whoever would have told of the end is gone, so it has ended.
+            drop(ended.wait_for(Option::is_some).await);
+        }
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.client.is_closed() || self.ended.borrow().is_some()
     }

@@ -20,7 +20,8 @@ create table {schema}.identity (
 -- the start time of the server's first process stays.
 create unlogged table {schema}.session_marker (
     one boolean primary key default true check (one),
-    id uuid not null default gen_random_uuid()
+    id uuid not null default gen_random_uuid(),
+    at timestamptz not null default clock_timestamp()
 );
 
 -- The memory identity of this server: the cluster, and its timeline.

@@ -1,0 +1,7 @@
+//! Leases on named keys.
+
+mod advisory;
+mod name;
+mod refusal;
+
+pub(crate) use advisory::AdvisoryLocks;

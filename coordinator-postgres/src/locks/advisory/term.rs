@@ -1,0 +1,123 @@
+//! The term lock: held in W, for as long as the work of a term may run (P6).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::types::Type;
+use tracing::debug;
+
+use crate::hub::{Hub, query};
+use crate::link::Link;
+use crate::session::{Session, lock};
+
+/// The lock of one term, taken in whichever session is W at present.
+pub(super) struct Term {
+    key: i64,
+    hub: Arc<Hub>,
+    held: Mutex<Held>,
+    /// One statement at a time: a session counts how often it has taken a lock.
+    gate: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// The session that holds it.
+    by: Weak<Session>,
+    /// The work has stopped: nothing takes it again.
+    freed: bool,
+}
+
+impl Term {
+    pub(super) fn new(hub: &Arc<Hub>, key: i64) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            hub: hub.clone(),
+            held: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// W, at present.
+    pub(super) fn witness(&self) -> Option<Arc<Session>> {
+        self.hub.witness().and_then(Link::current)
+    }
+
+    /// Whether W holds it now.
+    fn is_held(&self, witness: &Arc<Session>) -> bool {
+        let held = lock(&self.held);
+        !held.freed && Weak::ptr_eq(&held.by, &Arc::downgrade(witness))
+    }
+
+    /// Takes it in W unless W has it. False: W is down, or slow, or another session still has it.
+    pub(super) async fn hold(self: &Arc<Self>, within: Duration) -> bool {
+        let Some(witness) = self.witness() else {
+            return false;
+        };
+        if self.is_held(&witness) {
+            return true;
+        }
+        let term = self.clone();
+        // Not dropped half-way: what the statement did must be known.
+        let taking = tokio::spawn(async move { term.take(&witness).await });
+        matches!(timeout(within, taking).await, Ok(Ok(true)))
+    }
+
+    async fn take(&self, witness: &Arc<Session>) -> bool {
+        let _one = self.gate.lock().await;
+        if self.is_held(witness) {
+            return true;
+        }
+        if lock(&self.held).freed {
+            return false;
+        }
+        let taken = ask(
+            witness,
+            "select pg_catalog.pg_try_advisory_lock($1)",
+            self.key,
+        )
+        .await;
+        if taken {
+            lock(&self.held).by = Arc::downgrade(witness);
+        }
+        taken
+    }
+
+    /// Gives it up, for good: the work has stopped, or its window has passed.
+    pub(super) async fn free(&self) {
+        let _one = self.gate.lock().await;
+        let by = {
+            let mut held = lock(&self.held);
+            held.freed = true;
+            std::mem::take(&mut held.by).upgrade()
+        };
+        if let Some(witness) = by.filter(|witness| !witness.is_ended()) {
+            ask(
+                &witness,
+                "select pg_catalog.pg_advisory_unlock($1)",
+                self.key,
+            )
+            .await;
+        }
+    }
+}
+
+async fn ask(witness: &Session, statement: &str, key: i64) -> bool {
+    match query(witness, statement, &[(&key, Type::INT8)]).await {
+        Ok(rows) => rows.first().is_some_and(|row| row.get(0)),
+        Err(error) => {
+            debug!(%error, "the witness did not answer");
+            false
+        }
+    }
+}
+
+impl fmt::Debug for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Term")
+            .field("key", &self.key)
+            .field("held", &*lock(&self.held))
+            .finish_non_exhaustive()
+    }
+}

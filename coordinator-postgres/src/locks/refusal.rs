@@ -1,0 +1,106 @@
+//! Why there is no answer, in a form that several askers can be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_core::trust::{BadTtl, MIN_TTL};
+use coordinator_core::{Claim, Key, LockError, MAX_SCOPED_BYTES};
+
+use crate::error::{CallError, ConnectError, Outcome};
+
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub(super) enum Refusal {
+    /// What the store forgot may still count, for so long (I2).
+    Quarantined(Duration),
+    /// A statement, or a connection, brought none.
+    Failed { outcome: Outcome, why: Arc<str> },
+}
+
+impl Refusal {
+    pub(super) fn rejected(why: impl Into<String>) -> Self {
+        Self::failed(Outcome::Refused, why)
+    }
+
+    pub(super) fn unavailable(why: impl Into<String>) -> Self {
+        Self::failed(Outcome::NothingHappened, why)
+    }
+
+    pub(super) fn unknown(why: impl Into<String>) -> Self {
+        Self::failed(Outcome::Unknown, why)
+    }
+
+    fn failed(outcome: Outcome, why: impl Into<String>) -> Self {
+        Self::Failed {
+            outcome,
+            why: why.into().into(),
+        }
+    }
+
+    /// Whether asking again is for nothing.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed {
+                outcome: Outcome::Refused,
+                ..
+            }
+        )
+    }
+
+    /// As the error of the trait.
+    pub(super) fn of(self, operation: &'static str, key: &Key) -> LockError {
+        match self {
+            Self::Quarantined(ends_within) => LockError::quarantined(operation, key, ends_within),
+            Self::Failed { outcome, why } => {
+                let source = why.to_string().into();
+                CallError { outcome, source }.of_lock(operation, key)
+            }
+        }
+    }
+}
+
+impl From<CallError> for Refusal {
+    fn from(error: CallError) -> Self {
+        Self::failed(error.outcome, error.to_string())
+    }
+}
+
+/// A session that cannot be had is no reason to give up: the first one could.
+impl From<ConnectError> for Refusal {
+    fn from(error: ConnectError) -> Self {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        let why = format!("{error}{}", source.unwrap_or_default());
+        match error {
+            ConnectError::Pooler { .. } => Self::rejected(why),
+            _ => Self::unavailable(why),
+        }
+    }
+}
+
+/// Clause 11.
+pub(super) fn check_claim(claim: &Claim, max_ttl: Duration) -> Result<(), Refusal> {
+    check_key(&claim.key)?;
+    let owner = claim.owner.check();
+    owner.map_err(|error| Refusal::rejected(error.to_string()))?;
+    if (MIN_TTL..=max_ttl).contains(&claim.ttl) {
+        return Ok(());
+    }
+    let bad = BadTtl::Ttl {
+        given: claim.ttl,
+        least: MIN_TTL,
+        most: max_ttl,
+    };
+    Err(Refusal::rejected(bad.to_string()))
+}
+
+/// A key may stand behind its group, and no name holds the byte that the server's texts cannot.
+pub(super) fn check_key(key: &Key) -> Result<(), Refusal> {
+    match key.as_str().len() {
+        _ if key.as_str().contains('\0') => Err(Refusal::rejected("the key holds a zero byte")),
+        1..=MAX_SCOPED_BYTES => Ok(()),
+        given => Err(Refusal::rejected(format!(
+            "the key has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}"
+        ))),
+    }
+}
