@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, Locks};
 use crate::join::join_all;
-use crate::lab::{LONG, Look, told_within, until};
+use crate::lab::{Look, told_within, until};
 use crate::report::{Stop, Verdict, broken, require, require_eq};
 
 const CROWD: usize = 10;
@@ -158,7 +158,7 @@ pub(super) async fn a_silent_holder_loses_its_lease(lab: &Locks) -> Verdict {
         Ok(bob.holder(&key).await?.is_none())
     })
     .await?;
-    let claim = bob.claim(&key, LONG);
+    let claim = bob.claim(&key, lab.long());
     bob.granted(&claim).await?;
     Ok(())
 }

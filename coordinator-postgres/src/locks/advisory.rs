@@ -67,6 +67,9 @@ impl AdvisoryLocks {
         let seen = line::read(&self.desk.hub, &name).await?;
         seen.check(claim)?;
         match seen.answer(claim) {
+            None if !seen.view.quarantine.is_zero() => {
+                Err(Refusal::Quarantined(seen.view.quarantine))
+            }
             None => Ok(start::start(&self.desk, claim, &name, None).await),
             Some(Known::Released) => {
                 Err(Refusal::rejected("this claim was released: make a new one"))
@@ -108,7 +111,10 @@ impl AdvisoryLocks {
         *lock(&grant.told) = present.map(|w| Arc::downgrade(&w)).unwrap_or_default();
         let pong = match grant.line.beat(&name, token, witness).await {
             Ok(pong) => pong,
-            Err(_) if grant.line.is_ended() => return Ok(Renewal::Lost),
+            Err(_) if grant.line.is_ended() => {
+                grant.line.close();
+                return Ok(Renewal::Lost);
+            }
             Err(refusal) => return Err(refusal),
         };
         let verdict = judge(pong, grant.line.due());

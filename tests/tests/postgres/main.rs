@@ -1,4 +1,5 @@
 //! The Postgres backend, against real servers.
 
 mod fixture;
+mod locks;
 mod members;

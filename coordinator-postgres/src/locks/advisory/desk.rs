@@ -37,7 +37,7 @@ pub(super) struct Turn {
 pub(super) enum Place {
     /// In the server's queue, or waiting for its start. Whom it waits for, as it was last read.
     Queued(Option<(Holder, Instant)>),
-    Ready(Turn),
+    Ready(Box<Turn>),
 }
 
 /// What a start came to, for all who ask.
@@ -136,7 +136,7 @@ impl Desk {
             return None;
         };
         match places.remove(attempt) {
-            Some(Place::Ready(turn)) => Some(turn).filter(|turn| !turn.line.is_ended()),
+            Some(Place::Ready(turn)) => Some(*turn).filter(|turn| !turn.line.is_ended()),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordinator_core::{Claim, FencingToken, MemberId, Release};
 use tokio::runtime::Handle;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 use tracing::debug;
@@ -17,7 +17,7 @@ use super::super::refusal::Refusal;
 use super::seen::{COLUMNS, Seen};
 use crate::error::CallError;
 use crate::greeting;
-use crate::hub::{Hub, query};
+use crate::hub::Hub;
 use crate::names::Schema;
 use crate::session::{Session, Target, Timeouts, no_inbox};
 use crate::takeover::{ClientEnds, Pong, ServerEnds, confirm, is_direct, milliseconds};
@@ -39,6 +39,8 @@ pub(super) struct Line {
     ttl: Duration,
     /// Whether a statement runs that may wait.
     waiting: AtomicBool,
+    /// The server has said farewell: the socket's end follows.
+    over: AtomicBool,
 }
 
 impl Line {
@@ -60,6 +62,7 @@ impl Line {
             direct,
             ttl,
             waiting: AtomicBool::new(false),
+            over: AtomicBool::new(false),
         })
     }
 
@@ -68,7 +71,7 @@ impl Line {
     }
 
     pub(super) fn is_ended(&self) -> bool {
-        self.session.is_ended()
+        self.over.load(Ordering::Relaxed) || self.session.is_ended()
     }
 
     /// Waits for its end. Cancel safe, and keeps nothing alive.
@@ -86,7 +89,32 @@ impl Line {
         statement: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, CallError> {
-        query(&self.session, &self.schema.sql(statement), parameters).await
+        let statement = self.schema.sql(statement);
+        let answer = self
+            .session
+            .client()
+            .query_typed(&statement, parameters)
+            .await;
+        answer.map_err(|error| self.failed(error))
+    }
+
+    /// An error that ends the session is seen as one before the socket's end is (P8).
+    fn failed(&self, error: Error) -> CallError {
+        let Some(told) = error.as_db_error() else {
+            self.over.store(true, Ordering::Relaxed);
+            return if self.session.is_ended() {
+                self.session.gone()
+            } else {
+                error.into()
+            };
+        };
+        if matches!(
+            told.parsed_severity(),
+            Some(Severity::Fatal | Severity::Panic)
+        ) {
+            self.over.store(true, Ordering::Relaxed);
+        }
+        error.into()
     }
 
     /// A statement that may wait in the server: dropped, it is cancelled with the session.
@@ -199,8 +227,7 @@ impl Line {
         match answer {
             Ok(rows) => Ok(rows.first().map_or(Begun::Overtaken, begun)),
             Err(error) if was_held_up(&error) => Ok(Begun::HeldUp),
-            Err(_) if self.session.is_ended() => Err(self.session.gone().into()),
-            Err(error) => Err(CallError::from(error).into()),
+            Err(error) => Err(self.failed(error).into()),
         }
     }
 

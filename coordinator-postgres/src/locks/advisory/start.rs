@@ -86,11 +86,11 @@ impl Starting<'_> {
             return Ok(Err(told(known)));
         }
         let rest = match decide(&self.desk.asker(self.name, self.claim), &seen.view) {
-            _ if !seen.granted => confirm(self.claim.ttl),
-            When::AtOnce => return Ok(Ok(Turn { line, seen })),
             When::AfterQuarantine { ends_within } => {
                 return Err(Refusal::Quarantined(ends_within));
             }
+            _ if !seen.granted => confirm(self.claim.ttl),
+            When::AtOnce => return Ok(Ok(Turn { line, seen })),
             When::AfterTermLock { at_most, .. } => at_most,
             When::AfterRest(rest) => rest,
         };

@@ -35,7 +35,7 @@ pub(super) async fn wait(desk: &Arc<Desk>, claim: &Claim, name: &Name) -> Result
         let place = Queued { desk, attempt };
         match place.turn(claim, name).await {
             Ok(turn) => {
-                desk.set_place(attempt, Place::Ready(turn));
+                desk.set_place(attempt, Place::Ready(Box::new(turn)));
                 return Ok(());
             }
             Err(refusal) if refusal.is_final() => return Err(refusal),
