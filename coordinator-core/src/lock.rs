@@ -156,8 +156,9 @@ impl LockCapabilities {
 /// 7. `release` says that the work has stopped; it is valid after a loss too. With `next`, the
 ///    lease is kept for that member for up to a second, if the backend can.
 /// 8. `holder` tells of an unexpired lease, and of nothing else.
-/// 9. `wait_turn` and `changed` are hints. They may return at any time, for no reason; they grant
-///    nothing. A backend that says `wakes` returns from `wait_turn` soon after each release.
+/// 9. `wait_turn`, `changed` and `alarm` are hints. They may return at any time, for no reason; they
+///    grant nothing and end nothing. A backend that says `wakes` returns from `wait_turn` soon after
+///    each release.
 /// 10. A backend that lost its memory grants nothing until every lease it may have forgotten has
 ///     ended ([`LockError::Quarantined`], rule I2). A holder may then re-register its lease by
 ///     `renew` with its old token, if the store knows none higher (I6).
@@ -172,7 +173,7 @@ impl LockCapabilities {
 ///
 /// # Cancel safety
 /// `acquire`, `renew`, `release` and `holder` are not cancel safe: a dropped call may still take
-/// effect, as after [`LockError::Indeterminate`]. `wait_turn` and `changed` are.
+/// effect, as after [`LockError::Indeterminate`]. `wait_turn`, `changed` and `alarm` are.
 ///
 /// # Errors
 /// Only where there is no answer. That another holds the key is one, and so is `Ok`.
@@ -218,6 +219,15 @@ pub trait LockBackend: Send + Sync + 'static {
     /// A hint: returns when the holder may have changed. Cancel safe. The default never returns.
     async fn changed(&self, key: &Key) -> Result<(), LockError> {
         let _ = key;
+        pending().await
+    }
+
+    /// `async fn alarm(&self, claim: &Claim, token: FencingToken) -> Result<(), LockError>`
+    ///
+    /// A hint: returns when this grant may have ended, or may be about to, and renewing it now would
+    /// tell. Cancel safe. The default never returns, and the holder learns by its next renewal.
+    async fn alarm(&self, claim: &Claim, token: FencingToken) -> Result<(), LockError> {
+        let _ = (claim, token);
         pending().await
     }
 

@@ -161,6 +161,8 @@ pub(super) async fn hints_grant_nothing(lab: &Locks) -> Verdict {
         let waiting = bob.claim(&key, lab.long());
         poll_times(bob.backend.wait_turn(&waiting), polls).await;
         poll_times(bob.backend.changed(&key), polls).await;
+        poll_times(ann.backend.alarm(&claim, token), polls).await;
+        poll_times(bob.backend.alarm(&claim, token), polls).await;
         bob.sees(&key, &ann, token).await?;
         ann.let_go(&claim, token).await?;
         // A dropped wait may hold the turn for a moment, but not for its claim's TTL.

@@ -75,7 +75,7 @@ macro_rules! __lock_checks {
             hints::waiters_are_served_in_order ["lock 9", "L3"]
                 "Waiters get the lease in the order in which they began to wait.";
             hints::hints_grant_nothing ["lock 9", "E19"]
-                "Waiting and dropping the wait leave no lease behind.";
+                "Waiting and dropping the wait leave no lease behind, and end none.";
             loss::a_store_that_forgot_grants_nothing_at_first ["lock 10", "I2", "E20"]
                 "After a loss of memory nothing is granted until the quarantine has passed.";
             loss::tokens_rise_over_a_loss_of_memory ["lock 3", "lock 10", "K4", "E15", "E20"]

@@ -148,6 +148,7 @@ impl Lease {
         match event {
             Event::Tick => {}
             Event::Turn => self.turn(now, &mut actions),
+            Event::Alarm => self.alarmed(now, &mut actions),
             Event::Withdraw => self.withdraw(now, &mut actions),
             Event::Granted { request, token } => self.granted(now, request, token, &mut actions),
             Event::Held { request, holder } => self.held(now, request, holder, &mut actions),
@@ -295,6 +296,8 @@ impl Lease {
         let renewal = self.renewal_after(until, now);
         self.asked = None;
         self.retries.reset();
+        // The first alarm of a term is heeded at once.
+        self.hinted_at = None;
         self.phase = Phase::Leading(Leading {
             token,
             until,
@@ -303,6 +306,21 @@ impl Lease {
             draining: None,
         });
         actions.push(Action::Elected { token, until });
+    }
+
+    /// Asks now whether the term lasts. A renewal in flight will tell; and only its answer, or the end
+    /// of the window, ends a term.
+    fn alarmed(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Phase::Leading(Leading {
+            renewal: Renewal::At(at),
+            ..
+        }) = self.phase
+        else {
+            return;
+        };
+        let heeded = now + self.hint_pause(now);
+        self.set_renewal(Renewal::At(heeded.min(at)));
+        self.tick(now, actions);
     }
 
     /// The next renewal, a third of the TTL after the request that trust until `until` rests on.

@@ -259,7 +259,8 @@ impl Driver {
                     self.drain(next);
                 }
                 // Without a hint, the machine asks again by its own timer.
-                Woken::Answer(Answered::Hint(Err(_))) => {}
+                Woken::Answer(Answered::Hint(Err(_)) | Answered::Alarm(Err(_))) => {}
+                Woken::Answer(Answered::Alarm(Ok(()))) => self.dispatch(Event::Alarm),
                 Woken::Answer(Answered::Hint(Ok(()))) => self.dispatch(Event::Turn),
                 Woken::Stop => self.abandon(),
             }
@@ -364,6 +365,10 @@ impl Driver {
                 if let Err(lost) = extended {
                     // Its guard saw the end of trust between our reading of the clock and now.
                     self.dispatch(Event::TrustEnded { cause: lost.cause });
+                } else if let Some(grip) = &self.grip {
+                    // Only after an answer: an alarm that rings for no reason costs no more than that.
+                    let token = grip.terms().token;
+                    self.requests.listen(token);
                 }
             }
             Action::Drain { deadline } => {
@@ -454,6 +459,7 @@ impl Driver {
             until,
         });
         self.requests.stop_waiting();
+        self.requests.listen(token);
         self.work = Some(
             self.context
                 .work
@@ -479,6 +485,7 @@ impl Driver {
         if std::mem::replace(&mut self.lost, true) {
             return;
         }
+        self.requests.stop_listening();
         let cause = grip.lose(cause);
         let CampaignConfig { key, label, .. } = &self.config;
         let token = grip.terms().token;

@@ -31,6 +31,8 @@ pub(super) enum Answer {
     Reply(Reply),
     /// The end of the wait for our turn.
     Hint(Result<(), LockError>),
+    /// The grant may have ended.
+    Alarm(Result<(), LockError>),
 }
 
 type Request = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -45,6 +47,7 @@ pub(super) struct Requests {
     label: String,
     in_flight: FuturesUnordered<Request>,
     turn: Option<Turn>,
+    alarm: Option<Turn>,
     /// Held by the renewal under way: no release leaves before its answer (W6).
     renewing: Arc<Mutex<()>>,
 }
@@ -65,6 +68,7 @@ impl Requests {
             label,
             in_flight: FuturesUnordered::new(),
             turn: None,
+            alarm: None,
             renewing: Arc::default(),
         }
     }
@@ -77,20 +81,25 @@ impl Requests {
     /// The next answer or hint; never, if none is waited for. Cancel safe.
     pub(super) async fn next(&mut self) -> Answer {
         let Self {
-            in_flight, turn, ..
+            in_flight,
+            turn,
+            alarm,
+            ..
         } = self;
-        let hint = async {
-            match turn {
-                Some(turn) => turn.await,
-                None => std::future::pending().await,
-            }
+        let hint = async |hint: &mut Option<Turn>| match hint {
+            Some(hint) => hint.await,
+            None => std::future::pending().await,
         };
         tokio::select! {
             biased;
             Some(reply) = in_flight.next() => Answer::Reply(reply),
-            hint = hint => {
+            hint = hint(turn) => {
                 self.turn = None;
                 Answer::Hint(hint)
+            }
+            hint = hint(alarm) => {
+                self.alarm = None;
+                Answer::Alarm(hint)
             }
         }
     }
@@ -125,6 +134,21 @@ impl Requests {
             let turn = unless_it_panics(key, async move { locks.wait_turn(&claim).await });
             self.turn = Some(Box::pin(turn));
         }
+    }
+
+    /// Listens for the end of this grant, unless it does already.
+    pub(super) fn listen(&mut self, token: FencingToken) {
+        if self.alarm.is_none() {
+            let (locks, claim) = (self.locks.clone(), self.claim.clone());
+            let key = claim.key.clone();
+            let alarm = unless_it_panics(key, async move { locks.alarm(&claim, token).await });
+            self.alarm = Some(Box::pin(alarm));
+        }
+    }
+
+    /// The term is over.
+    pub(super) fn stop_listening(&mut self) {
+        self.alarm = None;
     }
 
     pub(super) fn renew(&mut self, request: u64, token: FencingToken, deadline: Moment) {

@@ -165,6 +165,10 @@ impl LockBackend for LiveLocks {
         self.store.changed(key).await
     }
 
+    async fn alarm(&self, claim: &Claim, token: FencingToken) -> Result<(), LockError> {
+        self.store.alarm(claim, token).await
+    }
+
     fn capabilities(&self) -> LockCapabilities {
         LockCapabilities::new().wakes()
     }

@@ -244,6 +244,16 @@ impl LockBackend for AdvisoryLocks {
         Ok(())
     }
 
+    /// L's end, or another W: the one ends the term, and of the other the store is to be told before
+    /// anyone takes the end of L for the end of the process (P6, P8).
+    async fn alarm(&self, claim: &Claim, token: FencingToken) -> Result<(), LockError> {
+        match self.desk.grant(&self.name(&claim.key), claim, token) {
+            Some(grant) => start::alarm(&grant).await,
+            None => std::future::pending().await,
+        }
+        Ok(())
+    }
+
     fn capabilities(&self) -> LockCapabilities {
         LockCapabilities::new().wakes().fair()
     }

@@ -34,16 +34,26 @@ impl Lease {
         let Phase::Waiting { .. } = self.phase else {
             return;
         };
+        let pause = self.hint_pause(now);
+        if pause.is_zero() {
+            return self.ask(now, actions);
+        }
+        let ask_at = now + pause;
+        self.phase = Phase::Waiting { ask_at };
+    }
+
+    /// How long to wait before a hint is heeded: hints may come for no reason.
+    pub(super) fn hint_pause(&mut self, now: Moment) -> Duration {
         let spaced = self
             .hinted_at
             .is_none_or(|at| now.since(at) >= HINT_SPACING);
         self.hinted_at = Some(now);
         if spaced {
             self.hints.reset();
-            return self.ask(now, actions);
+            Duration::ZERO
+        } else {
+            self.hints.next(&mut self.random)
         }
-        let ask_at = now + self.hints.next(&mut self.random);
-        self.phase = Phase::Waiting { ask_at };
     }
 
     pub(super) fn withdraw(&mut self, now: Moment, actions: &mut Vec<Action>) {

@@ -42,6 +42,8 @@ pub enum Event {
     Tick,
     /// The backend hints that it may be our turn.
     Turn,
+    /// The backend hints that the grant may have ended.
+    Alarm,
     /// The campaign is given up.
     Withdraw,
     /// The claim was granted.

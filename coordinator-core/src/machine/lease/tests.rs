@@ -554,6 +554,41 @@ fn hints_that_come_for_no_reason_do_not_make_a_hot_loop() {
     assert!(asked < 60, "asked {asked} times in four seconds");
 }
 
+/// P8: a holder whose session has ended need not wait for its next renewal to learn of it.
+#[test]
+fn an_alarm_renews_at_once_and_ends_nothing_by_itself() {
+    let mut lease = leader();
+    let request = request_of(&lease.step(at(1.0), Event::Alarm));
+    assert_eq!(
+        lease.step(at(1.0), Event::Gone { request }),
+        [Action::Lose {
+            cause: LostCause::Superseded
+        }]
+    );
+    let mut lease = leader();
+    let request = request_of(&lease.step(at(1.0), Event::Alarm));
+    let actions = lease.step(at(1.1), Event::Renewed { request });
+    assert_eq!(actions, [Action::Trust { until: at(10.0) }]);
+}
+
+#[test]
+fn alarms_for_no_reason_do_not_make_a_hot_loop() {
+    let mut lease = leader();
+    let (mut now, mut asked) = (at(0.0), 0);
+    while now < at(4.0) {
+        let mut actions = lease.step(now, Event::Alarm);
+        while actions.is_empty() {
+            now = lease.deadline().unwrap();
+            actions = lease.step(now, Event::Tick);
+        }
+        let request = request_of(&actions);
+        drop(lease.step(now, Event::Renewed { request }));
+        asked += 1;
+        now = now + Duration::from_micros(100);
+    }
+    assert!(asked < 60, "asked {asked} times in four seconds");
+}
+
 /// H12's like for leases.
 #[test]
 fn a_release_without_answer_is_asked_again_until_the_lease_has_ended_by_itself() {
@@ -646,6 +681,7 @@ impl History {
                 }),
                 2 if self.trusted.is_some() => self.feed(Event::WorkStopped),
                 3 => self.feed(Event::Turn),
+                4 => self.feed(Event::Alarm),
                 _ => self.feed(Event::Tick),
             }
             if let (Some((token, until)), grant) = (self.trusted, self.grant)

@@ -239,6 +239,29 @@ pub(super) fn is_untold(grant: &Grant) -> bool {
     !std::sync::Weak::ptr_eq(&present, &lock(&grant.told))
 }
 
+/// Waits until the grant's session ends, or W is another than the store knows of. Cancel safe.
+pub(super) async fn alarm(grant: &Grant) {
+    let mut state = grant.term.witness_state();
+    loop {
+        if grant.line.is_ended() || is_untold(grant) {
+            return;
+        }
+        let changed = async {
+            let told = match &mut state {
+                Some(state) => state.changed().await.is_ok(),
+                None => false,
+            };
+            if !told {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = grant.line.ending() => return,
+            () = changed => {}
+        }
+    }
+}
+
 /// How long a ping waits for W: the ping itself must be in time.
 pub(super) fn patience_with_witness(ttl: Duration) -> Duration {
     ttl / 20

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
 use tracing::debug;
 
 use crate::hub::{Hub, query};
-use crate::link::Link;
+use crate::link::{Link, State};
 use crate::session::{Session, lock};
 
 /// The lock of one term, taken in whichever session is W at present.
@@ -42,6 +43,11 @@ impl Term {
     /// W, at present.
     pub(super) fn witness(&self) -> Option<Arc<Session>> {
         self.hub.witness().and_then(Link::current)
+    }
+
+    /// W, as it comes and goes.
+    pub(super) fn witness_state(&self) -> Option<watch::Receiver<State>> {
+        self.hub.witness().map(Link::state)
     }
 
     /// Whether W holds it now.
