@@ -75,6 +75,7 @@ pub(crate) fn bytes_of_all_kinds() -> Vec<Bytes> {
         Bytes::from_static(b"\xff\xfe\xc3\x28\xf0\x9f"),
         Bytes::from_static("é \u{1F980} \u{FEFF}".as_bytes()),
         Bytes::from_static(b"'; -- \\x00 \" {} $1\r\n"),
+        Bytes::from(all.clone()),
         Bytes::from(all.repeat(300)),
     ]
 }

@@ -87,7 +87,8 @@ impl Run<'_> {
         let mut batch = Vec::new();
         for _ in 0..count {
             let topic = TOPICS[self.random.below(TOPICS.len())];
-            let size = [0, 1, 30, 9_000][self.random.below(4)];
+            let limit = self.peers[peer].bus.capabilities().payload_limit;
+            let size = [0, 1, 30, 9_000][self.random.below(4)].min(limit.unwrap_or(usize::MAX));
             batch.push(self.peers[peer].frame(topic, vec![b'x'; size]));
         }
         self.peers[peer].publish(&batch).await?;
