@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::session::lock;
@@ -49,21 +50,28 @@ impl Bell {
 #[derive(Debug, Clone)]
 pub(crate) enum News {
     /// A payload that is no bell: a packet of frames.
-    Packet(String),
+    Packet(Bytes),
     /// The session listens, for the first time or again.
     Connected,
     /// The session has ended: what is sent from now on is not heard.
     Disconnected,
 }
 
-/// Where the bus hears. Must not block.
+/// Where the bus hears. Must not block, and must not ask the bells for anything.
 pub(crate) type BusInbox = Arc<dyn Fn(News) + Send + Sync>;
+
+/// The bus's ear, and whether the session is known to listen: the server may send before that.
+#[derive(Default)]
+struct Ear {
+    up: bool,
+    inbox: Option<BusInbox>,
+}
 
 /// Bells by what they are about.
 #[derive(Default)]
 pub(crate) struct Bells {
     rung: Mutex<BTreeMap<(Bell, String), watch::Sender<u64>>>,
-    bus: Mutex<Option<BusInbox>>,
+    bus: Mutex<Ear>,
 }
 
 impl Bells {
@@ -80,9 +88,13 @@ impl Bells {
         }
     }
 
-    /// Whoever hears packets from now on.
+    /// Whoever hears packets from now on. Told at once if the session listens.
     pub(crate) fn hand_packets_to(&self, inbox: BusInbox) {
-        *lock(&self.bus) = Some(inbox);
+        let mut ear = lock(&self.bus);
+        if ear.up {
+            inbox(News::Connected);
+        }
+        ear.inbox = Some(inbox);
     }
 
     /// A payload has arrived.
@@ -90,7 +102,7 @@ impl Bells {
         let mut letters = payload.chars();
         match letters.next().and_then(Bell::of) {
             Some(bell) => self.ring(bell, letters.as_str()),
-            None => self.tell(News::Packet(payload.to_owned())),
+            None => self.packet(payload),
         }
     }
 
@@ -99,23 +111,33 @@ impl Bells {
         for sender in lock(&self.rung).values() {
             sender.send_modify(|count| *count += 1);
         }
-        self.tell(News::Connected);
+        self.turn(true, News::Connected);
     }
 
     pub(crate) fn disconnected(&self) {
-        self.tell(News::Disconnected);
+        self.turn(false, News::Disconnected);
+    }
+
+    /// What comes before the bus knows of the session is not for it: it was not live.
+    fn packet(&self, payload: &str) {
+        let ear = lock(&self.bus);
+        if let Some(inbox) = ear.inbox.as_ref().filter(|_| ear.up) {
+            inbox(News::Packet(Bytes::copy_from_slice(payload.as_bytes())));
+        }
+    }
+
+    /// Told while locked: no packet of the new session overtakes the news of it.
+    fn turn(&self, up: bool, news: News) {
+        let mut ear = lock(&self.bus);
+        ear.up = up;
+        if let Some(inbox) = &ear.inbox {
+            inbox(news);
+        }
     }
 
     fn ring(&self, bell: Bell, what: &str) {
         if let Some(sender) = lock(&self.rung).get(&(bell, what.to_owned())) {
             sender.send_modify(|count| *count += 1);
-        }
-    }
-
-    fn tell(&self, news: News) {
-        let inbox = lock(&self.bus).clone();
-        if let Some(inbox) = inbox {
-            inbox(news);
         }
     }
 }
@@ -158,5 +180,22 @@ mod tests {
         assert!(other.rung().now_or_never().is_none());
         bells.connected();
         other.rung().await;
+    }
+
+    #[test]
+    fn the_bus_hears_of_the_session_before_its_first_packet() {
+        let bells = Bells::default();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let notes = heard.clone();
+        bells.hand_packets_to(Arc::new(move |news| lock(&notes).push(format!("{news:?}"))));
+        bells.heard("pre");
+        bells.connected();
+        bells.heard("p1");
+        bells.disconnected();
+        bells.heard("post");
+        assert_eq!(
+            *lock(&heard),
+            ["Connected", "Packet(b\"p1\")", "Disconnected"]
+        );
     }
 }
