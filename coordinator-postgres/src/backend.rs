@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use coordinator_core::{Backend, LockBackend, StoreId};
+use coordinator_core::{Backend, ClusterBus, Group, LockBackend, MemberId, StoreId};
 
 use crate::assignments::Assignments;
+use crate::bus::{Outbox, PostgresBus};
 use crate::checkpoints::Checkpoints;
 use crate::config::{Leases, PostgresConfig};
 use crate::error::ConnectError;
@@ -18,6 +19,8 @@ use crate::members::Members;
 #[derive(Debug, Clone)]
 pub struct PostgresBackend {
     hub: Arc<Hub>,
+    /// None behind a pooler: nobody can listen there.
+    bus: Option<Arc<PostgresBus>>,
 }
 
 impl PostgresBackend {
@@ -30,7 +33,19 @@ impl PostgresBackend {
     /// Dropped, it closes what it has opened. A migration is one transaction.
     pub async fn connect(config: impl Into<PostgresConfig>) -> Result<Self, ConnectError> {
         let hub = Hub::connect(config.into()).await?;
-        Ok(Self { hub })
+        let bus = match hub.witness() {
+            Some(_) => Some(Arc::new(PostgresBus::new(hub.clone()).await?)),
+            None => None,
+        };
+        Ok(Self { hub, bus })
+    }
+
+    /// Publishes within the caller's own transactions, to the topics of a group and in the name of a
+    /// member: what a node's own subscribers to these topics get. `None` behind a pooler in transaction
+    /// mode, where there is no bus.
+    pub fn outbox(&self, group: impl Into<Group>, origin: impl Into<MemberId>) -> Option<Outbox> {
+        let bus = self.bus.clone()?;
+        Some(Outbox::new(bus, group.into(), origin.into()))
     }
 
     /// Which store and namespace this is.
@@ -47,6 +62,7 @@ impl From<PostgresBackend> for Backend {
             Leases::Row => None,
         };
         Self {
+            bus: backend.bus.map(|bus| bus as Arc<dyn ClusterBus>),
             locks,
             members: Some(Arc::new(Members::new(hub.clone()))),
             assignments: Some(Arc::new(Assignments::new(hub.clone()))),

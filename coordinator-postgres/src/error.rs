@@ -137,6 +137,16 @@ pub enum ConnectError {
         /// What this process named.
         ours: Duration,
     },
+    /// Durable messages carry transactions that this server has not seen.
+    #[error(
+        "the log of schema `{schema}` holds messages of transactions that this server has not seen, as after \
+         a restore from a dump: they would not be delivered; stop all its processes and run \
+         `select \"{schema}\".log_repair()`"
+    )]
+    RestoredLog {
+        /// The schema.
+        schema: String,
+    },
     /// The server refused a statement of the set-up.
     #[error("Postgres refused to {doing}")]
     Failed {
@@ -213,6 +223,28 @@ impl CallError {
         Self {
             outcome: Outcome::Refused,
             source: source.into(),
+        }
+    }
+}
+
+/// What a pool said of a statement that changes nothing, that may be repeated, or that is part of a
+/// transaction of others.
+impl From<sqlx::Error> for CallError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(told) => told.code(),
+            _ => None,
+        };
+        let state = code.as_deref().map(SqlState::from_code);
+        let source = match state.as_ref().and_then(advice) {
+            Some(advice) => format!("{error}: {advice}"),
+            None => error.to_string(),
+        };
+        match state.as_ref().map(outcome_of) {
+            Some(Outcome::Refused) => Self::refused(source),
+            Some(Outcome::NothingHappened | Outcome::Unknown) | None => {
+                Self::nothing_happened(source)
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 mod assignments;
 mod backend;
 mod bells;
+mod bus;
 mod checkpoints;
 mod config;
 mod error;
@@ -16,6 +17,7 @@ mod link;
 mod locks;
 mod members;
 mod names;
+mod pool;
 mod schema;
 mod session;
 #[doc(hidden)] // Public for the model of take-overs in `tests`, and for nobody else.
@@ -23,6 +25,7 @@ pub mod takeover;
 mod trouble;
 
 pub use backend::PostgresBackend;
+pub use bus::Outbox;
 pub use config::{Cursors, Leases, PostgresConfig, Spill, Takeover};
 pub use error::ConnectError;
 pub use schema::migration_sql;

@@ -23,6 +23,7 @@ pub(crate) struct Target {
     places: Vec<Place>,
     #[cfg(feature = "tls")]
     tls: super::tls::Tls,
+    url: Url,
     within: Duration,
 }
 
@@ -56,6 +57,7 @@ impl Target {
             places,
             #[cfg(feature = "tls")]
             tls,
+            url,
             within: given.connect_timeout,
         })
     }
@@ -63,6 +65,16 @@ impl Target {
     /// What the URL says, as the driver has read it.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whether the server's certificate is checked, and if so, whether for the host's name.
+    pub(crate) fn verifies(&self) -> Option<bool> {
+        self.url.verifies.then_some(self.url.names_host)
+    }
+
+    /// The file of those who may have signed it.
+    pub(crate) fn roots(&self) -> Option<&str> {
+        self.url.roots.as_deref()
     }
 
     /// The hosts, for people.

@@ -1,5 +1,6 @@
 //! The Postgres backend, against real servers.
 
+mod bus;
 mod fixture;
 mod locks;
 mod members;

@@ -1,0 +1,254 @@
+//! The session F, shared by all publishers of a process: what is published while a round trip is in
+//! flight leaves together in the next one.
+//!
+//! There is no task that sends: whoever publishes and finds the line free sends for all who wait. So
+//! a message published alone leaves at once, without a change of tasks.
+
+mod connection;
+mod rows;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coordinator_core::BoxError;
+use tokio::sync::{Mutex as Turn, Semaphore, SemaphorePermit, oneshot};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::packet::{Charset, Packer};
+use crate::error::{CallError, Outcome};
+use crate::hub::Hub;
+use crate::session::lock;
+use connection::Connection;
+pub(super) use rows::{Row, Rows, topic_id};
+
+/// So many bytes wait to be sent (U8): more of them wait outside, as long as their caller likes.
+const MAX_WAITING: usize = 16 * 1024 * 1024;
+/// So long an answer may take. Publishers give up earlier, and try again.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What there is to send, and who waits for it.
+#[derive(Debug)]
+struct Waiting {
+    packer: Packer,
+    rows: Rows,
+    /// The topics whose bell is to be rung.
+    bells: BTreeSet<Uuid>,
+    jobs: Vec<oneshot::Sender<Result<(), Failure>>>,
+}
+
+/// What one round trip carries.
+#[derive(Debug)]
+struct Load {
+    packets: Vec<String>,
+    rows: Rows,
+    bells: BTreeSet<Uuid>,
+}
+
+/// Why something was not sent: one answer for several callers.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    outcome: Outcome,
+    source: Arc<str>,
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self {
+            outcome: error.outcome,
+            source: error.to_string().into(),
+        }
+    }
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self {
+            outcome: failure.outcome,
+            source: BoxError::from(&*failure.source),
+        }
+    }
+}
+
+/// The way out.
+#[derive(Debug)]
+pub(super) struct Line {
+    hub: Arc<Hub>,
+    connection: Mutex<Option<Arc<Connection>>>,
+    dialling: Turn<()>,
+    waiting: Mutex<Waiting>,
+    /// One round trip after another: so batches keep their order (U2).
+    turn: Turn<()>,
+    room: Semaphore,
+    numbers: bool,
+}
+
+impl Line {
+    /// `numbers`: whether rows are numbered after they are stored (U12).
+    pub(super) fn new(hub: Arc<Hub>, numbers: bool) -> Self {
+        Self {
+            hub,
+            connection: Mutex::default(),
+            dialling: Turn::new(()),
+            waiting: Mutex::new(Waiting {
+                packer: Packer::new(Charset::Ascii),
+                rows: Rows::default(),
+                bells: BTreeSet::new(),
+                jobs: Vec::new(),
+            }),
+            turn: Turn::new(()),
+            room: Semaphore::new(MAX_WAITING),
+            numbers,
+        }
+    }
+
+    /// What the server can hold as text. Dials it, the first time.
+    pub(super) async fn charset(&self) -> Result<Charset, CallError> {
+        Ok(self.connection().await?.charset())
+    }
+
+    /// Waits for room for so many bytes (U8).
+    pub(super) async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, CallError> {
+        let bytes = u32::try_from(bytes.min(MAX_WAITING)).unwrap_or(u32::MAX);
+        let room = self.room.acquire_many(bytes).await;
+        room.map_err(CallError::nothing_happened)
+    }
+
+    /// Sends packets.
+    pub(super) async fn send(
+        &self,
+        charset: Charset,
+        pack: impl FnOnce(&mut Packer),
+    ) -> Result<(), CallError> {
+        self.submit(|waiting| {
+            waiting.packer.set_charset(charset);
+            pack(&mut waiting.packer);
+        })
+        .await
+    }
+
+    /// Stores rows, and rings.
+    pub(super) async fn store(&self, rows: impl FnOnce(&mut Rows)) -> Result<(), CallError> {
+        self.submit(|waiting| {
+            rows(&mut waiting.rows);
+            waiting.bells.extend(waiting.rows.topics());
+        })
+        .await
+    }
+
+    /// Says that rows were stored by others; numbers them first where that is the mode.
+    pub(super) async fn ring(&self, topics: &[Uuid]) -> Result<(), CallError> {
+        self.submit(|waiting| waiting.bells.extend(topics)).await
+    }
+
+    /// Stores a payload that travels by reference, and gives its row (U7).
+    pub(super) async fn spill(&self, payload: &[u8]) -> Result<i64, CallError> {
+        self.connection().await?.spill(payload).await
+    }
+
+    /// Not cancel safe: what a dropped call has submitted may be sent.
+    async fn submit(&self, fill: impl FnOnce(&mut Waiting)) -> Result<(), CallError> {
+        let (job, mut answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            fill(&mut waiting);
+            waiting.jobs.push(job);
+        }
+        let gone = || CallError::unknown("the one who sent it gave up");
+        // Whoever sent before may have sent this as well.
+        let answer = tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            _turn = self.turn.lock() => {
+                if let Ok(answer) = answer.try_recv() {
+                    Ok(answer)
+                } else {
+                    self.flush().await;
+                    answer.await
+                }
+            }
+        };
+        answer.map_err(|_| gone())?.map_err(CallError::from)
+    }
+
+    /// Sends all that waits, in one round trip.
+    async fn flush(&self) {
+        let connection = self.connection().await;
+        let (load, jobs) = {
+            let mut waiting = lock(&self.waiting);
+            let load = Load {
+                packets: waiting.packer.take(),
+                rows: std::mem::take(&mut waiting.rows),
+                bells: std::mem::take(&mut waiting.bells),
+            };
+            (load, std::mem::take(&mut waiting.jobs))
+        };
+        let answer = match connection {
+            Ok(connection) => {
+                let flight = Flight(Some(connection));
+                let answer = self.fly(&flight, &load).await;
+                flight.landed();
+                answer
+            }
+            Err(error) => Err(error),
+        };
+        let answer = answer.map_err(Failure::from);
+        for job in jobs {
+            // One who gave up waits no longer.
+            drop(job.send(answer.clone()));
+        }
+    }
+
+    async fn fly(&self, flight: &Flight, load: &Load) -> Result<(), CallError> {
+        let Flight(Some(connection)) = flight else {
+            return Ok(());
+        };
+        let sent = timeout(WITHIN, connection.send(load, self.numbers)).await;
+        sent.unwrap_or_else(|_| {
+            connection.close();
+            Err(CallError::unknown(format!("no answer within {WITHIN:?}")))
+        })
+    }
+
+    /// The session, which is dialled if there is none.
+    async fn connection(&self) -> Result<Arc<Connection>, CallError> {
+        if let Some(connection) = self.present() {
+            return Ok(connection);
+        }
+        let _alone = self.dialling.lock().await;
+        if let Some(connection) = self.present() {
+            return Ok(connection);
+        }
+        let connection = Connection::dial(&self.hub).await;
+        let connection = Arc::new(connection.map_err(CallError::nothing_happened)?);
+        *lock(&self.connection) = Some(connection.clone());
+        Ok(connection)
+    }
+
+    fn present(&self) -> Option<Arc<Connection>> {
+        let mut present = lock(&self.connection);
+        if present.as_ref().is_some_and(|known| known.is_ended()) {
+            *present = None;
+        }
+        present.clone()
+    }
+}
+
+/// A round trip. Dropped before it has landed, it closes the session: whatever hangs there must not
+/// make the next one hang too.
+struct Flight(Option<Arc<Connection>>);
+
+impl Flight {
+    fn landed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.close();
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! One life of the session F.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::Load;
+use super::rows::Rows;
+use crate::bells::Bell;
+use crate::bus::packet::Charset;
+use crate::error::{CallError, ConnectError};
+use crate::greeting;
+use crate::hub::Hub;
+use crate::session::{Session, no_inbox};
+
+/// No rows come back: one per packet would be traffic for nothing.
+const NOTIFY: &str = "select 1 from unnest($2::text[]) as packet \
+    where pg_catalog.pg_notify($1, packet) is null";
+
+const INSERT: &str = "insert into {schema}.log \
+    (topic, name, origin, instance, stream, sequence, age, beacon, payload) \
+    select * from unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[], $5::bigint[], \
+    $6::bigint[], $7::bigint[], $8::boolean[], $9::bytea[])";
+
+const NUMBER: &str = "select {schema}.log_number($1::uuid[])";
+
+const SPILL: &str = "insert into {schema}.spill (payload) values ($1) returning id";
+
+/// U9: a message that is reported as stored survives a crash of the server.
+const SET_UP: &str = "select pg_catalog.current_setting('server_encoding'), \
+    case pg_catalog.current_setting('synchronous_commit') when 'off' \
+    then pg_catalog.set_config('synchronous_commit', 'local', false) end";
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    session: Session,
+    channel: String,
+    charset: Charset,
+    notify: Statement,
+    insert: Statement,
+    number: Statement,
+    spill: Statement,
+}
+
+impl Connection {
+    pub(super) async fn dial(hub: &Hub) -> Result<Self, ConnectError> {
+        let session = hub.target.dial(None, no_inbox()).await?;
+        greeting::greet(&session, &hub.target).await?;
+        let failed = |error| ConnectError::failed("prepare the bus's session", error);
+        let client = session.client();
+        let rows = client.query_typed(SET_UP, &[]).await.map_err(failed)?;
+        let encoding = rows.first().map_or("", |row| row.get(0));
+        let prepare = async |statement: &str| client.prepare(&hub.sql(statement)).await;
+        Ok(Self {
+            charset: Charset::of(encoding),
+            channel: hub.schema.channel(),
+            notify: prepare(NOTIFY).await.map_err(failed)?,
+            insert: prepare(INSERT).await.map_err(failed)?,
+            number: prepare(NUMBER).await.map_err(failed)?,
+            spill: prepare(SPILL).await.map_err(failed)?,
+            session,
+        })
+    }
+
+    pub(super) fn charset(&self) -> Charset {
+        self.charset
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.session.is_ended()
+    }
+
+    pub(super) fn close(&self) {
+        self.session.close();
+    }
+
+    /// Rows first, then the doorbell, each in a commit of its own: a commit that carries a NOTIFY
+    /// takes a lock of the whole server, and rows that share it lose their group commit. All are
+    /// sent at once: the server takes them one after the other.
+    pub(super) async fn send(&self, load: &Load, numbers: bool) -> Result<(), CallError> {
+        let store = async {
+            if load.rows.is_empty() {
+                return Ok(());
+            }
+            self.store(&load.rows).await
+        };
+        let topics: Vec<Uuid> = load.bells.iter().copied().collect();
+        let number = async {
+            if !numbers || topics.is_empty() {
+                return Ok(());
+            }
+            self.execute(&self.number, &[&topics]).await
+        };
+        let packets = rung(&load.packets, &load.bells);
+        let notify = async {
+            if packets.is_empty() {
+                return Ok(());
+            }
+            self.execute(&self.notify, &[&self.channel, &packets]).await
+        };
+        // Polled in this order, and so sent in it.
+        let (stored, numbered, notified) = tokio::join!(biased; store, number, notify);
+        stored?;
+        match (numbered, notified) {
+            (Ok(()), Ok(())) => Ok(()),
+            // Readers look by themselves: what is stored will arrive.
+            (numbered, Ok(())) | (Ok(()), numbered) if load.packets.is_empty() => {
+                if let Err(error) = numbered {
+                    tracing::debug!(%error, "stored, but the doorbell did not ring");
+                }
+                Ok(())
+            }
+            (numbered, notified) => numbered.and(notified),
+        }
+    }
+
+    pub(super) async fn spill(&self, payload: &[u8]) -> Result<i64, CallError> {
+        let stored = self
+            .session
+            .client()
+            .query_one(&self.spill, &[&payload])
+            .await;
+        let row = stored.map_err(|error| self.error(error))?;
+        Ok(row.get(0))
+    }
+
+    async fn store(&self, rows: &Rows) -> Result<(), CallError> {
+        self.execute(&self.insert, &rows.parameters()).await
+    }
+
+    async fn execute(
+        &self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), CallError> {
+        let answer = self.session.client().execute(statement, parameters).await;
+        answer.map(drop).map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: tokio_postgres::Error) -> CallError {
+        if error.as_db_error().is_none() && self.session.is_ended() {
+            return self.session.gone();
+        }
+        error.into()
+    }
+}
+
+/// The packets, and a bell for each topic.
+fn rung(packets: &[String], bells: &BTreeSet<Uuid>) -> Vec<String> {
+    let bells = bells
+        .iter()
+        .map(|topic| Bell::Log.payload(&topic.simple().to_string()));
+    packets.iter().cloned().chain(bells).collect()
+}

@@ -1,0 +1,75 @@
+//! Messages that were stored twice: a publisher whose first attempt had an unknown outcome stores
+//! them again under the same sequences (U2).
+
+use std::collections::BTreeMap;
+
+use coordinator_core::{Frame, FrameKind, Instance};
+
+/// So many streams are remembered, and as many of those heard before them.
+const STREAMS: usize = 4_096;
+
+type Stream = (Instance, u64, u64);
+
+/// The last sequence of each stream. A stream is of one topic: its name is in its digest.
+#[derive(Debug, Default)]
+pub(super) struct Dedupe {
+    young: BTreeMap<Stream, u64>,
+    old: BTreeMap<Stream, u64>,
+}
+
+impl Dedupe {
+    /// Whether this message comes for the first time.
+    pub(super) fn is_new(&mut self, frame: &Frame) -> bool {
+        if frame.kind == FrameKind::Beacon {
+            return true;
+        }
+        let topic = xxhash_rust::xxh3::xxh3_64(frame.topic.name().as_bytes());
+        let stream = (frame.instance, frame.stream, topic);
+        let known = self.young.get(&stream).or_else(|| self.old.get(&stream));
+        if known.is_some_and(|last| frame.sequence <= *last) {
+            return false;
+        }
+        if self.young.len() >= STREAMS {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(stream, frame.sequence);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coordinator_core::{Bytes, MemberId, Topic};
+
+    use super::*;
+
+    fn frame(topic: &'static str, instance: u128, sequence: u64) -> Frame {
+        let instance = Instance::from_random(instance);
+        Frame::new(
+            Topic::new(topic),
+            MemberId::from("a"),
+            instance,
+            Bytes::new(),
+        )
+        .sequence(sequence)
+    }
+
+    #[test]
+    fn what_was_stored_twice_is_new_once() {
+        let mut dedupe = Dedupe::default();
+        let mut is_new = |topic, sequence| dedupe.is_new(&frame(topic, 1, sequence));
+        assert!(is_new("a", 1) && is_new("a", 2) && is_new("b", 1));
+        assert!(!is_new("a", 1) && !is_new("a", 2));
+        assert!(is_new("a", 3));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut dedupe = Dedupe::default();
+        for instance in 0..20_000 {
+            dedupe.is_new(&frame("a", instance, 1));
+        }
+        assert!(dedupe.young.len() + dedupe.old.len() <= 2 * STREAMS);
+        assert!(!dedupe.is_new(&frame("a", 19_999, 1)));
+    }
+}
