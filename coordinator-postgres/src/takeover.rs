@@ -17,7 +17,10 @@ use coordinator_core::trust::Trust;
 use coordinator_core::{FencingToken, Instance, next_number};
 
 pub use self::path::{ClientEnds, ServerEnds, is_direct};
-pub use self::pulse::{Ended, Phase, Pong, confirm, judge, milliseconds, ping_every};
+pub use self::pulse::{
+    Ended, Phase, Pong, claims_witness, confirm, judge, may_close_witness, milliseconds,
+    ping_every, server_keepalive, witness_silence,
+};
 use crate::config::Takeover;
 
 /// Which run of sessions this is (I1): another one has none of the sessions and session locks of

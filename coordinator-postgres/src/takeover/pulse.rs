@@ -29,6 +29,48 @@ pub fn ping_every(ttl: Duration, phase: Phase) -> Duration {
     }
 }
 
+/// P6: what a ping, or the fence statement, says of the witness. `heard_since` is the time since that
+/// probe of the witness was sent whose answer was the last to come; `probe` how often it is probed
+/// and how long an answer may take, together (U5).
+///
+/// A witness that is not heard may be gone on the server's side already, and its lock with it.
+/// A process that was frozen finds that out by its clock, before any probe does.
+pub fn claims_witness(holds: bool, heard_since: Duration, probe: Duration) -> bool {
+    holds && heard_since <= probe
+}
+
+/// P6: whether the client may close a witness of its own accord, be it that a probe had no answer in
+/// time. `may_say`: the beat may still say that there is a witness, for no ping that denies it was
+/// answered since one that claims it was sent.
+///
+/// A holder that has lost the session of its lease can deny nothing any more, and keeps its witness
+/// until its work has stopped. One that closes it sooner makes the very evidence of death that a
+/// successor looks for.
+pub const fn may_close_witness(work_may_run: bool, may_say: bool) -> bool {
+    !work_may_run || !may_say
+}
+
+/// P1: how long the server bears the silence of a witness: longer than any trust that was renewed
+/// while it was still claimed.
+///
+/// With less, a holder whose witness alone is cut off has its term lock freed while it trusts. No
+/// fail-over waits for this: a session that is closed ends at once, and the silent holder's lease
+/// is free a TTL after its last ping, whatever its witness.
+pub fn witness_silence(max_ttl: Duration, probe: Duration) -> Duration {
+    max_ttl + probe
+}
+
+/// P1: the server's `tcp_keepalives_idle`, in seconds, for a session whose silence it bears for so
+/// long. Never less: whoever is cut off still trusts, and is not to be taken for dead. (Linux
+/// servers go by `tcp_user_timeout` alone where it is set; others by the keepalive.)
+pub fn server_keepalive(silence: Duration) -> u64 {
+    silence
+        .as_millis()
+        .div_ceil(1_000)
+        .try_into()
+        .unwrap_or(u64::MAX)
+}
+
 /// What a ping returned: one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pong {

@@ -309,3 +309,44 @@ fn a_client_is_heard_three_times_in_the_silence_that_is_allowed() {
         assert!(every * 3 <= allowed && every * 4 > allowed, "{phase:?}");
     }
 }
+
+/// P6, U5: a process that was frozen has probed nothing since.
+#[test]
+fn a_witness_is_claimed_only_while_it_is_heard() {
+    let probe = Duration::from_secs(7);
+    assert!(claims_witness(true, probe, probe));
+    assert!(!claims_witness(
+        true,
+        probe + Duration::from_nanos(1),
+        probe
+    ));
+    assert!(!claims_witness(false, Duration::ZERO, probe));
+}
+
+/// P1: the last ping that claims the witness is sent when it was heard a probe ago at most; trust
+/// in it ends within a TTL.
+#[test]
+fn a_witness_outlasts_all_trust_that_was_renewed_while_it_was_claimed() {
+    let probe = Duration::from_secs(7);
+    for ttl in [Duration::from_millis(200), TTL, Duration::from_secs(30)] {
+        let last_claim = probe;
+        assert!(last_claim + ttl <= witness_silence(Duration::from_secs(30), probe));
+    }
+}
+
+/// P1: a keepalive of four seconds would end both sessions of a holder that is cut off, and trusts.
+#[test]
+fn the_servers_keepalive_is_no_sooner_than_the_silence_it_bears() {
+    for millis in [200, 1_000, 1_001, 10_000, 37_000] {
+        let silence = Duration::from_millis(millis);
+        assert!(Duration::from_secs(server_keepalive(silence)) >= silence);
+    }
+}
+
+/// P6.
+#[test]
+fn a_witness_is_not_closed_while_the_beat_may_tell_of_it() {
+    assert!(!may_close_witness(true, true));
+    assert!(may_close_witness(true, false));
+    assert!(may_close_witness(false, true));
+}
