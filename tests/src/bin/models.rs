@@ -54,7 +54,10 @@ fn show(scope: &Scope) -> Option<usize> {
     let began = Instant::now();
     let explored = scope.explore();
     let seconds = began.elapsed().as_secs_f32();
-    let what = format!("{}, 3 members, {}", scope.model, scope.faults);
+    let what = format!(
+        "{}, {} members, {}",
+        scope.model, scope.members, scope.faults
+    );
     match (explored, &scope.planted) {
         (Ok(seen), None) => {
             println!(

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Counterexample, Explored, Model, explore, handoff, lease, vote};
+use super::{Counterexample, Explored, Model, explore, handoff, lease, takeover, vote};
 
 /// More states than any scope has.
 const MOST: usize = 20_000_000;
@@ -11,6 +11,8 @@ const MOST: usize = 20_000_000;
 pub struct Scope {
     /// Which model.
     pub model: &'static str,
+    /// Of how many members, or processes.
+    pub members: usize,
     /// Which faults.
     pub faults: String,
     /// What is planted, and the property that must find it.
@@ -41,6 +43,7 @@ impl Scope {
     ) -> Self {
         Self {
             model,
+            members: 3,
             faults: said(faults),
             planted: Some((format!("{defect:?}"), found_by)),
             explore: Box::new(move || explore(&planted, MOST)),
@@ -56,6 +59,7 @@ impl Scope {
         };
         Self {
             model: "election by lease",
+            members: 3,
             faults: said(&faults),
             planted: None,
             explore: Box::new(move || explore(&model, MOST)),
@@ -67,6 +71,7 @@ impl Scope {
         let model = vote::Election { faults, defect };
         Self {
             model: "election by vote",
+            members: 3,
             faults: said(&faults),
             planted: None,
             explore: Box::new(move || explore(&model, MOST)),
@@ -78,7 +83,23 @@ impl Scope {
         let model = handoff::Handoff { faults, defect };
         Self {
             model: "hand-off of shards",
+            members: 3,
             faults: said(&faults),
+            planted: None,
+            explore: Box::new(move || explore(&model, MOST)),
+        }
+    }
+
+    fn takeover(model: takeover::Succession) -> Self {
+        let name = match (model.policy, model.writes) {
+            (takeover::Policy::WaitOut, _) => "take-over by waiting",
+            (_, None) => "take-over by evidence",
+            (_, Some(_)) => "take-over from writers",
+        };
+        Self {
+            model: name,
+            members: model.processes,
+            faults: said(&model.faults),
             planted: None,
             explore: Box::new(move || explore(&model, MOST)),
         }
@@ -117,6 +138,33 @@ fn planted() -> Vec<Scope> {
     ]
 }
 
+/// Take-overs of a lease that is held by advisory lock.
+fn takeovers() -> Vec<Scope> {
+    let two = takeover::Succession::of(2);
+    let three = takeover::Succession::of(3);
+    let none = takeover::Faults::NONE;
+    let any = two.policy(takeover::Policy::WaitOut, takeover::Closes::Any);
+    let models = [
+        two.faults(none.closes(2).delays(1)),
+        two.faults(none.closes(1).cuts(1).delays(1)),
+        two.faults(none.closes(1).cuts(2)),
+        two.faults(none.closes(1).doubts(1).delays(1)),
+        two.faults(none.closes(1).freezes(1).kills(1)),
+        two.faults(none.freezes(1).delays(1)),
+        two.faults(none.closes(1).resigns(1).delays(1)),
+        two.faults(none.restarts(1).kills(1).delays(1)),
+        two.faults(none.crashes(1).freezes(1)),
+        two.faults(none.cancels(1).cuts(1).freezes(1)),
+        three.faults(none.kills(1).closes(1)),
+        three.faults(none.cancels(1).freezes(1)),
+        two.writes(1).faults(none.closes(1).delays(1)),
+        two.writes(1).faults(none.freezes(1)),
+        two.writes(4).faults(none.closes(1)),
+        any.faults(none.sweeps(1).closes(1).delays(1)),
+    ];
+    models.into_iter().map(Scope::takeover).collect()
+}
+
 /// The faults that are in the budget, as `Debug` names them.
 fn said(faults: &impl fmt::Debug) -> String {
     let text = format!("{faults:?}");
@@ -131,6 +179,7 @@ pub fn all() -> Vec<Scope> {
     let vote = vote::Faults::NONE;
     let handoff = handoff::Faults::NONE;
     let mut all = planted();
+    all.extend(takeovers());
     all.extend([
         Scope::handoff(handoff.sleeps(1)),
         Scope::handoff(handoff.cuts(1)),
