@@ -18,6 +18,7 @@ use crate::link::{Dialler, Link, Watcher};
 use crate::names::Schema;
 use crate::schema;
 use crate::session::{Inbox, Session, Target, Timeouts, lock, no_inbox};
+use crate::takeover::witness_silence;
 
 /// U5: how often the listening session is probed, and how long the answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
@@ -228,7 +229,8 @@ impl Ready {
 
     async fn witness(&self) -> Result<Session, ConnectError> {
         let timeouts = Timeouts {
-            idle: self.config.max_ttl.max(PROBE_EVERY * 3),
+            idle: witness_silence(self.config.max_ttl, PROBE_EVERY + PROBE_WITHIN)
+                .max(PROBE_EVERY * 3),
             check: Duration::from_secs(1),
         };
         let bells = self.bells.clone();

@@ -15,6 +15,7 @@ use super::wire::{Place, Wire};
 use super::{Inbox, Session};
 use crate::config::PostgresConfig;
 use crate::error::{ConnectError, server_message};
+use crate::takeover::server_keepalive;
 
 /// A server to dial: everything the URL says.
 #[derive(Debug, Clone)]
@@ -181,11 +182,12 @@ fn for_place(config: &Config, place: &Place) -> Config {
 /// P1: by start-up options, so that `RESET` and `DISCARD ALL` restore them.
 fn options(own: Option<&str>, timeouts: Timeouts) -> String {
     let (idle, check) = (timeouts.idle.as_millis(), timeouts.check.as_millis());
+    let keepalive = server_keepalive(timeouts.idle);
     let ours = format!(
         "-c idle_session_timeout={idle} -c idle_in_transaction_session_timeout={idle} \
          -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_isolation=read\\ committed \
          -c default_transaction_read_only=off -c client_connection_check_interval={check} \
-         -c tcp_keepalives_idle=1 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3 \
+         -c tcp_keepalives_idle={keepalive} -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3 \
          -c tcp_user_timeout={idle}"
     );
     match own {
