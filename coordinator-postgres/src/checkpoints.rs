@@ -6,13 +6,17 @@ use coordinator_core::{
     Checkpoint, CheckpointError, CheckpointStore, FencingToken, Group, Keyspace, Load,
     MAX_POSITION_BYTES, Position, Save, ShardId, StoreId, async_trait,
 };
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::assignments::keyspace_id;
 use crate::hub::Hub;
 use crate::trouble::{Trouble, check_group_and_keyspace, unsigned};
+use crate::turns::Turns;
 
-const LOAD: &str = "select fenced_by, saved from {schema}.load_checkpoint($1, $2, $3, $4, $5)";
+const LOAD: &str =
+    "select busy, fenced_by, saved from {schema}.load_checkpoint($1, $2, $3, $4, $5)";
+const ANNOUNCE: &str = "select {schema}.announce_claim($1, $2, $3)";
 const SAVE: &str =
     "select verdict, fenced_by from {schema}.save_checkpoint($1, $2, $3, $4, $5, $6, $7)";
 
@@ -42,19 +46,42 @@ impl Checkpoints {
             (&keyspace.as_str(), Type::TEXT),
             (&i64::from(token), Type::INT8),
         ];
-        let rows = self.hub.call(&self.hub.sql(LOAD), &parameters).await?;
-        let row = rows.first().ok_or_else(|| Trouble::unreadable("nothing"))?;
-        if let Some(by) = row.try_get::<_, Option<i64>>(0)? {
-            let by = FencingToken::new(unsigned(by));
-            return Ok(Load::Fenced { by });
+        let mut turns = Turns::default();
+        loop {
+            let row = self.ask(LOAD, &parameters).await?;
+            if let Some(by) = row.try_get::<_, Option<i64>>(1)? {
+                let by = FencingToken::new(unsigned(by));
+                return Ok(Load::Fenced { by });
+            }
+            if !row.try_get::<_, bool>(0)? {
+                let saved: Option<&str> = row.try_get(2)?;
+                return Ok(Load::Loaded(saved.map(Position::new)));
+            }
+            if turns.is_first() {
+                let announced = [
+                    (parameters[0].0, Type::UUID),
+                    (parameters[1].0, Type::INT4),
+                    (parameters[4].0, Type::INT8),
+                ];
+                self.ask(ANNOUNCE, &announced).await?;
+            }
+            turns.pass().await;
         }
-        let saved: Option<&str> = row.try_get(1)?;
-        Ok(Load::Loaded(saved.map(Position::new)))
+    }
+
+    async fn ask(
+        &self,
+        statement: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Row, Trouble> {
+        let rows = self.hub.call(&self.hub.sql(statement), parameters).await?;
+        let row = rows.into_iter().next();
+        row.ok_or_else(|| Trouble::unreadable("nothing"))
     }
 
     async fn try_save(&self, checkpoint: &Checkpoint) -> Result<Save, Trouble> {
         check_group_and_keyspace(&checkpoint.group, &checkpoint.keyspace)?;
-        check_size(&checkpoint.position)?;
+        fits(&checkpoint.position).map_err(Trouble::rejected)?;
         let number = i64::try_from(checkpoint.number).unwrap_or(i64::MAX);
         let id = keyspace_id(&checkpoint.group, &checkpoint.keyspace);
         let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
@@ -66,28 +93,32 @@ impl Checkpoints {
             (&number, Type::INT8),
             (&checkpoint.position.as_str(), Type::TEXT),
         ];
-        let rows = self.hub.call(&self.hub.sql(SAVE), &parameters).await?;
-        let row = rows.first().ok_or_else(|| Trouble::unreadable("nothing"))?;
-        let by: Option<i64> = row.try_get(1)?;
-        Ok(match row.try_get(0)? {
-            "saved" => Save::Saved,
-            "superseded" => Save::Superseded,
-            "fenced" => Save::Fenced {
-                by: by.map(|by| FencingToken::new(unsigned(by))),
-            },
-            other => return Err(Trouble::unreadable(other)),
-        })
+        let mut turns = Turns::default();
+        loop {
+            let row = self.ask(SAVE, &parameters).await?;
+            let by: Option<i64> = row.try_get(1)?;
+            match row.try_get(0)? {
+                "saved" => return Ok(Save::Saved),
+                "superseded" => return Ok(Save::Superseded),
+                "fenced" => {
+                    let by = by.map(|by| FencingToken::new(unsigned(by)));
+                    return Ok(Save::Fenced { by });
+                }
+                "busy" => turns.pass().await,
+                other => return Err(Trouble::unreadable(other)),
+            }
+        }
     }
 }
 
-pub(crate) fn check_size(position: &Position) -> Result<(), Trouble> {
-    let bytes = position.as_str().len();
-    if bytes > MAX_POSITION_BYTES {
-        return Err(Trouble::rejected(format!(
+/// Whether a position is short enough to be stored.
+pub(crate) fn fits(position: &Position) -> Result<(), String> {
+    match position.as_str().len() {
+        0..=MAX_POSITION_BYTES => Ok(()),
+        bytes => Err(format!(
             "the position has {bytes} bytes, allowed are {MAX_POSITION_BYTES}"
-        )));
+        )),
     }
-    Ok(())
 }
 
 #[async_trait]

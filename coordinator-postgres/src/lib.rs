@@ -10,6 +10,7 @@ mod bus;
 mod checkpoints;
 mod config;
 mod error;
+mod fence;
 mod greeting;
 mod guarantees;
 mod hub;
@@ -23,9 +24,11 @@ mod session;
 #[doc(hidden)] // Public for the model of take-overs in `tests`, and for nobody else.
 pub mod takeover;
 mod trouble;
+mod turns;
 
 pub use backend::PostgresBackend;
 pub use bus::Outbox;
 pub use config::{Cursors, Leases, PostgresConfig, Spill, Takeover};
 pub use error::ConnectError;
+pub use fence::{Fence, FenceError, PgTx, SaveIn};
 pub use schema::migration_sql;

@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[(
         include_str!("../sql/0001/30_assignments.sql"),
         include_str!("../sql/0001/40_checkpoints.sql"),
         include_str!("../sql/0001/50_bus.sql"),
+        include_str!("../sql/0001/50_fences.sql"),
     ],
 )];
 

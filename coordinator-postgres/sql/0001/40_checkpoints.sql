@@ -41,13 +41,28 @@ begin
     return known;
 end $$;
 
--- Claims the shard, and reads (C1). `fenced_by`: the higher token that has claimed it.
+-- Whether a transaction holds the row of a shard. Heartbeats go over the session that asks: it must not wait for one.
+create function {schema}.is_busy(the_id uuid, the_shard integer) returns boolean language plpgsql volatile as $$
+begin
+    perform from {schema}.checkpoint as c where c.keyspace_id = the_id and c.shard = the_shard for update skip locked;
+    return not found and exists (select from {schema}.checkpoint as c where c.keyspace_id = the_id and c.shard = the_shard);
+end $$;
+
+-- Claims the shard, and reads (C1). `fenced_by`: the higher token that has claimed it. `busy`: nothing was done, for a transaction holds
+-- the shard; ask again.
 create function {schema}.load_checkpoint(
-    the_id uuid, the_shard integer, its_group text, its_keyspace text, its_token bigint, out fenced_by bigint, out saved text
+    the_id uuid, the_shard integer, its_group text, its_keyspace text, its_token bigint,
+    out busy boolean, out fenced_by bigint, out saved text
 ) language plpgsql volatile as $$
 declare
     known {schema}.checkpoint;
 begin
+    busy := {schema}.is_busy(the_id, the_shard);
+    if busy then
+        select c.fence into fenced_by from {schema}.checkpoint as c
+            where c.keyspace_id = the_id and c.shard = the_shard and c.fence > its_token;
+        return;
+    end if;
     perform {schema}.commit_durably();
     known := {schema}.claim(the_id, the_shard, its_group, its_keyspace, its_token, true);
     if its_token < known.fence then
@@ -58,7 +73,7 @@ begin
 end $$;
 
 -- Stores a position, unless its token is no longer the highest: 'saved', 'superseded', 'fenced' with the token; or without one:
--- nobody has ever claimed the shard.
+-- nobody has ever claimed the shard. 'busy': nothing was done, for a transaction holds the shard; ask again.
 create function {schema}.save_checkpoint(
     the_id uuid, the_shard integer, its_group text, its_keyspace text, its_token bigint, its_number bigint, its_position text,
     out verdict text, out fenced_by bigint
@@ -66,6 +81,10 @@ create function {schema}.save_checkpoint(
 declare
     known {schema}.checkpoint;
 begin
+    if {schema}.is_busy(the_id, the_shard) then
+        verdict := 'busy';
+        return;
+    end if;
     perform {schema}.commit_durably();
     known := {schema}.claim(the_id, the_shard, its_group, its_keyspace, its_token, false);
     if known.fence is null or its_token < known.fence then
