@@ -1,6 +1,7 @@
 //! The Postgres backend, against real servers.
 
 mod bus;
+mod fences;
 mod fixture;
 mod locks;
 mod members;
