@@ -261,7 +261,9 @@ fn refused(lease: &Lease, error: sqlx::Error) -> FenceError {
     let told = error.as_database_error();
     let code = told.and_then(|told| told.code());
     let told = told.and_then(|told| told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>());
-    let detail = told.and_then(|told| told.detail()).unwrap_or_default();
+    let detail = told
+        .and_then(sqlx::postgres::PgDatabaseError::detail)
+        .unwrap_or_default();
     match code.as_deref() {
         Some("CO002") => FenceError::Refused {
             key,

@@ -239,7 +239,7 @@ fn report(columns: &mut Columns<'_>) -> Result<Report, Trouble> {
 
 fn shards(text: &str) -> Result<BTreeSet<ShardId>, Trouble> {
     let numbers = text.split(',').filter(|number| !number.is_empty());
-    let shards = numbers.map(|number| number.parse::<ShardId>());
+    let shards = numbers.map(str::parse::<ShardId>);
     shards
         .collect::<Result<_, _>>()
         .map_err(|_| Trouble::unreadable(text))
