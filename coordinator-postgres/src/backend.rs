@@ -10,7 +10,7 @@ use crate::checkpoints::Checkpoints;
 use crate::config::{Leases, PostgresConfig};
 use crate::error::ConnectError;
 use crate::hub::Hub;
-use crate::locks::AdvisoryLocks;
+use crate::locks::{AdvisoryLocks, RowLeases};
 use crate::members::Members;
 
 /// A connection to one schema of one Postgres database: everything that a node runs on.
@@ -57,13 +57,13 @@ impl PostgresBackend {
 impl From<PostgresBackend> for Backend {
     fn from(backend: PostgresBackend) -> Self {
         let hub = backend.hub;
-        let locks: Option<Arc<dyn LockBackend>> = match hub.config.leases {
-            Leases::Advisory => Some(Arc::new(AdvisoryLocks::new(hub.clone()))),
-            Leases::Row => None,
+        let locks: Arc<dyn LockBackend> = match hub.config.leases {
+            Leases::Advisory => Arc::new(AdvisoryLocks::new(hub.clone())),
+            Leases::Row => Arc::new(RowLeases::new(hub.clone())),
         };
         Self {
             bus: backend.bus.map(|bus| bus as Arc<dyn ClusterBus>),
-            locks,
+            locks: Some(locks),
             members: Some(Arc::new(Members::new(hub.clone()))),
             assignments: Some(Arc::new(Assignments::new(hub.clone()))),
             checkpoints: Some(Arc::new(Checkpoints::new(hub))),

@@ -3,5 +3,7 @@
 mod advisory;
 mod name;
 mod refusal;
+mod row;
 
 pub(crate) use advisory::AdvisoryLocks;
+pub(crate) use row::RowLeases;

@@ -1,4 +1,6 @@
--- Doorbells: one channel for all of a schema; the first letter of a payload says what rang.
+-- What all parts share: doorbells, commits, spans, terms.
+--
+-- One channel rings for all of a schema; the first letter of a payload says what rang.
 
 -- The channel of this schema.
 create function {schema}.channel() returns text language sql immutable as $$
@@ -18,6 +20,15 @@ begin
         perform pg_catalog.set_config('synchronous_commit', 'on', true);
     end if;
 end $$;
+
+-- Spans, in microseconds and as intervals.
+create function {schema}.microseconds(span interval) returns bigint language sql immutable as $$
+    select (pg_catalog.date_part('epoch', span) * 1000000)::bigint
+$$;
+
+create function {schema}.span_of(microseconds bigint) returns interval language sql immutable as $$
+    select microseconds * interval '1 microsecond'
+$$;
 
 -- What the store remembers, as members are told it, and for how long nothing is granted, in
 -- milliseconds. Notes a new memory (I2).

@@ -62,14 +62,6 @@ create type {schema}.member_view as (
     report_keyspaces text[], report_seen bigint[], report_draining text[]
 );
 
-create function {schema}.microseconds(span interval) returns bigint language sql immutable as $$
-    select (pg_catalog.date_part('epoch', span) * 1000000)::bigint
-$$;
-
-create function {schema}.span_of(microseconds bigint) returns interval language sql immutable as $$
-    select microseconds * interval '1 microsecond'
-$$;
-
 -- The lives of a group, or of one name in it, or one of them. Reads by its caller's snapshot.
 create function {schema}.lives(the_group uuid, moment timestamptz, the_member uuid, the_life bigint)
 returns setof {schema}.member_view language sql stable as $$

@@ -11,7 +11,7 @@ use coordinator_tests::servers::{Schema, fresh_schema, shared};
 use tokio_postgres::{Client, NoTls};
 
 /// The longest TTL of conformance's schemas: checks that wait out a quarantine wait for so long.
-pub(crate) const MAX_TTL: Duration = Duration::from_secs(15);
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(20);
 
 /// How long a call may take: a group of the greatest size answers joins, 64 at a time, with all its members each.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,3 +5,4 @@ mod fences;
 mod fixture;
 mod locks;
 mod members;
+mod row_leases;

@@ -1,0 +1,159 @@
+//! Leases by row: R1 to R4.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coordinator_core::{
+    Acquisition, Backend, Beat, Claim, ClaimId, FencingToken, Group, Heartbeat, Instance, Join,
+    Joined, Key, LockBackend, MemberId, Renewal,
+};
+use coordinator_postgres::{Leases, PostgresConfig};
+use coordinator_tests::servers::{PgBouncer, Pooling, Schema, fresh_schema};
+use tokio::time::{sleep, timeout};
+
+use crate::fixture::{client, connect, store};
+
+fn by_row(config: PostgresConfig) -> PostgresConfig {
+    config.leases(Leases::Row)
+}
+
+coordinator_conformance::lock_backend! { lock_backend, store(by_row).locks() }
+
+const TTL: Duration = Duration::from_secs(2);
+
+fn claim(owner: &str, instance: u8) -> Claim {
+    let instance = Instance::from_bytes([instance; 16]);
+    Claim::new(
+        Key::from("g/lock/x"),
+        MemberId::from(owner),
+        instance,
+        ClaimId::new(1),
+        TTL,
+    )
+}
+
+async fn locks(schema: &Schema, url: &str) -> Arc<dyn LockBackend> {
+    let config = by_row(PostgresConfig::new(url));
+    Backend::from(connect(schema, config).await)
+        .locks
+        .expect("locks")
+}
+
+async fn granted(locks: &Arc<dyn LockBackend>, claim: &Claim) -> FencingToken {
+    match locks.acquire(claim).await.expect("an answer") {
+        Acquisition::Granted(token) => token,
+        Acquisition::HeldBy(by) => panic!("held by {by:?}"),
+    }
+}
+
+/// R1, F2: a take-over waits for a fenced transaction of the old holder, renews its lease meanwhile, and the old holder
+/// begins no new one.
+#[tokio::test]
+async fn a_take_over_waits_for_a_fenced_transaction_and_keeps_its_lease() {
+    let Some(schema) = fresh_schema() else { return };
+    let locks = locks(&schema, schema.url()).await;
+    let (old, new) = (claim("a", 1), claim("b", 2));
+    let token = granted(&locks, &old).await;
+    let (mut writer, late) = (client(schema.url()).await, client(schema.url()).await);
+    let fence = format!("select \"{}\".fence($1, $2)", schema.name());
+    let number = i64::from(token);
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&old.key.as_str(), &number];
+    let tx = writer.transaction().await.expect("a transaction");
+    tx.execute(&fence, &parameters)
+        .await
+        .expect("it is the newest");
+    sleep(TTL).await;
+    let taken = granted(&locks, &new);
+    tokio::pin!(taken);
+    // Longer than its TTL.
+    assert!(
+        timeout(TTL * 3 / 2, &mut taken).await.is_err(),
+        "it did not wait"
+    );
+    late.execute(&fence, &parameters)
+        .await
+        .expect_err("another has taken over");
+    let holder = locks.holder(&old.key).await.expect("an answer");
+    assert_eq!(holder.map(|holder| holder.owner), Some(MemberId::from("b")));
+    tx.commit().await.expect("a commit before the take-over");
+    let taken = timeout(TTL, taken).await.expect("granted soon");
+    assert!(taken > token);
+    let renewal = locks.renew(&new, taken).await.expect("an answer");
+    assert_eq!(renewal, Renewal::Renewed);
+}
+
+/// R3: a release is heard by who waits, in another process.
+#[tokio::test]
+async fn a_release_wakes_who_waits() {
+    let Some(schema) = fresh_schema() else { return };
+    let (here, there) = (
+        locks(&schema, schema.url()).await,
+        locks(&schema, schema.url()).await,
+    );
+    let (old, mut new) = (claim("a", 1), claim("b", 2));
+    (new.ttl, new.id) = (TTL, ClaimId::new(9));
+    let mut long = old.clone();
+    long.ttl = Duration::from_secs(20);
+    let token = granted(&here, &long).await;
+    let waiter = tokio::spawn({
+        let (there, new) = (there.clone(), new.clone());
+        async move { there.wait_turn(&new).await }
+    });
+    sleep(Duration::from_millis(200)).await;
+    assert!(!waiter.is_finished(), "it is held");
+    here.release(&long, token, None).await.expect("an answer");
+    let woken = timeout(Duration::from_secs(2), waiter)
+        .await
+        .expect("woken, not polled");
+    woken.expect("no panic").expect("an answer");
+    granted(&there, &new).await;
+}
+
+/// R3: behind a pooler that moves statements between sessions leases and members work; waiters poll.
+#[tokio::test]
+async fn leases_and_members_work_behind_a_pooler_in_transaction_mode() {
+    let Some(schema) = fresh_schema() else { return };
+    let pooler = PgBouncer::start(schema.url(), Pooling::Transaction, &[]).await;
+    let Some(pooler) = pooler.expect("a pooler that starts") else {
+        return;
+    };
+    // Sessions of the server go from hand to hand.
+    let (here, there) = (
+        locks(&schema, &pooler.url()).await,
+        locks(&schema, &pooler.url()).await,
+    );
+    assert!(!here.capabilities().wakes, "nobody can listen behind it");
+    let (old, new) = (claim("a", 1), claim("b", 2));
+    let token = granted(&here, &old).await;
+    for _ in 0..4 {
+        assert_eq!(
+            here.renew(&old, token).await.expect("an answer"),
+            Renewal::Renewed
+        );
+        let held = there.acquire(&new).await.expect("an answer");
+        assert!(matches!(held, Acquisition::HeldBy(_)), "{held:?}");
+    }
+    // The holder says no more: its lease runs out, and who waits has a timer of its own.
+    timeout(TTL * 4, there.wait_turn(&new))
+        .await
+        .expect("woken")
+        .expect("an answer");
+    assert!(granted(&there, &new).await > token);
+    assert_eq!(
+        here.renew(&old, token).await.expect("an answer"),
+        Renewal::Lost
+    );
+
+    let config = by_row(PostgresConfig::new(pooler.url()));
+    let members = Backend::from(connect(&schema, config).await)
+        .members
+        .expect("members");
+    let instance = Instance::from_bytes([3; 16]);
+    let join = Join::new(Group::from("g"), MemberId::from("a"), instance, TTL);
+    let Joined::Member { incarnation, .. } = members.join(&join).await.expect("an answer") else {
+        panic!("the name is free");
+    };
+    let beat = Heartbeat::new(join.group.clone(), join.id.clone(), incarnation, 1, TTL);
+    let beat = members.heartbeat(&beat).await.expect("an answer");
+    assert!(matches!(beat, Beat::Alive { .. }), "{beat:?}");
+}
