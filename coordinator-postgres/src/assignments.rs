@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use coordinator_core::{
-    AssignmentError, AssignmentStore, Bytes, Document, Epoch, FencingToken, Group, Keyspace, Lead,
-    MAX_DOCUMENT_BYTES, StoreId, StoredDocument, Swap, Swapped, async_trait, scoped,
+    AssignmentError, AssignmentStore, Bytes, Document, Epoch, FencingToken, Group, Guarantees,
+    Keyspace, Lead, MAX_DOCUMENT_BYTES, StoreId, StoredDocument, Swap, Swapped, async_trait,
+    scoped,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::bells::Bell;
+use crate::guarantees;
 use crate::hub::Hub;
 use crate::members::{group_id, member_id};
 use crate::names::id_of;
@@ -243,5 +245,9 @@ impl AssignmentStore for Assignments {
 
     fn store(&self) -> StoreId {
         self.hub.store.clone()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        guarantees::of(&self.hub)
     }
 }

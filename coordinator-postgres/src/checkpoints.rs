@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use coordinator_core::{
-    Checkpoint, CheckpointError, CheckpointStore, FencingToken, Group, Keyspace, Load,
+    Checkpoint, CheckpointError, CheckpointStore, FencingToken, Group, Guarantees, Keyspace, Load,
     MAX_POSITION_BYTES, Position, Save, ShardId, StoreId, async_trait,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::assignments::keyspace_id;
+use crate::guarantees;
 use crate::hub::Hub;
 use crate::trouble::{Trouble, check_group_and_keyspace, unsigned};
 use crate::turns::Turns;
@@ -141,5 +142,9 @@ impl CheckpointStore for Checkpoints {
 
     fn store(&self) -> StoreId {
         self.hub.store.clone()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        guarantees::of(&self.hub)
     }
 }

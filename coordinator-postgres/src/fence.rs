@@ -259,7 +259,7 @@ async fn call(
 fn refused(lease: &Lease, error: sqlx::Error) -> FenceError {
     let key = lease.key.clone();
     let told = error.as_database_error();
-    let code = told.and_then(|told| told.code());
+    let code = told.and_then(sqlx::error::DatabaseError::code);
     let told = told.and_then(|told| told.try_downcast_ref::<sqlx::postgres::PgDatabaseError>());
     let detail = told
         .and_then(sqlx::postgres::PgDatabaseError::detail)

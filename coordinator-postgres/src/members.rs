@@ -5,7 +5,7 @@ mod rows;
 use std::sync::Arc;
 
 use coordinator_core::{
-    Beat, Eviction, Group, Heartbeat, Incarnation, Join, Joined, Leave, MAX_MEMBERS,
+    Beat, Eviction, Group, Guarantees, Heartbeat, Incarnation, Join, Joined, Leave, MAX_MEMBERS,
     MAX_METADATA_BYTES, MemberId, MembershipError, MembershipStore, Profile, Snapshot, StoreId,
     Version, Versions, async_trait,
 };
@@ -13,6 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::bells::Bell;
+use crate::guarantees;
 use crate::hub::Hub;
 use crate::names::id_of;
 use crate::trouble::{Trouble, check_ttl, microseconds, unsigned};
@@ -280,5 +281,9 @@ impl MembershipStore for Members {
 
     fn store(&self) -> StoreId {
         self.hub.store.clone()
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        guarantees::of(&self.hub)
     }
 }

@@ -15,6 +15,7 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::bells::{Bell, Hearing};
+use crate::guarantees;
 use crate::hub::Hub;
 use crate::names::id_of;
 use crate::trouble::{Trouble, check_ttl, microseconds, unsigned};
@@ -306,6 +307,6 @@ impl LockBackend for RowLeases {
     }
 
     fn guarantees(&self) -> Guarantees {
-        Guarantees::unknown()
+        guarantees::of(&self.hub)
     }
 }

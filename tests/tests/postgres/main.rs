@@ -1,6 +1,11 @@
 //! The Postgres backend, against real servers.
 
 mod bus;
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed helper is a failed test"
+)]
 mod fences;
 mod fixture;
 mod locks;
