@@ -1,11 +1,12 @@
 //! The Postgres backend, against real servers.
 
-mod bus;
 #![allow(
     clippy::expect_used,
     clippy::panic,
     reason = "a failed helper is a failed test"
 )]
+
+mod bus;
 mod fences;
 mod fixture;
 mod locks;
