@@ -106,7 +106,7 @@ impl Faults for Schemas {
     async fn roll_back(&self, namespace: &str) -> Fault {
         let statements = "do $do$ declare t text; begin for t in {tables} loop \
                 execute format('truncate {schema}.%I', t); \
-                execute format('insert into {schema}.%I select * from {schema}.%I', t, 'mark_' || t); end loop; end $do$; \
+                execute format('insert into {schema}.%I overriding system value select * from {schema}.%I', t, 'mark_' || t); end loop; end $do$; \
             update {schema}.identity set birth = gen_random_uuid(), memory = 'a server that is lost';";
         let statements = statements.replace("{tables}", TABLES);
         self.run(namespace, &statements).await
