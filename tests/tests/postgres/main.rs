@@ -12,3 +12,4 @@ mod fixture;
 mod locks;
 mod members;
 mod row_leases;
+mod takeovers;
