@@ -86,9 +86,13 @@ enum Next {
 impl Queued<'_> {
     async fn turn(&self, claim: &Claim, name: &Name) -> Result<Turn, Refusal> {
         let line = Line::dial(&self.desk.hub, claim.ttl).await?;
+        line.rehearse().await?;
         let mut bell = self.desk.hub.bells.listen(Bell::Lease, &name.bell());
+        let first = line.read(name).await?;
+        first.check(claim)?;
+        self.desk.set_place(self.attempt, Place::Queued(None));
+        self.note(&first);
         loop {
-            self.desk.set_place(self.attempt, Place::Queued(None));
             let mut seen = line.wait(name).await?;
             seen.check(claim)?;
             while seen.granted {
