@@ -107,17 +107,22 @@ impl Starting<'_> {
             return Ok(told(known));
         }
         let token = seen.next_token(self.claim.floor)?;
-        if !line.announce(self.name, token).await? {
-            return Err(overtaken(&seen));
-        }
         let term = Term::new(&self.desk.hub, self.name.term(&self.desk.hub.schema, token));
-        let witness = term.hold(confirm(self.claim.ttl) / 2).await;
+        // At once: both only have to come before the term begins.
+        let (announced, witness) = tokio::join!(
+            line.announce(self.name, token),
+            term.hold(confirm(self.claim.ttl) / 2)
+        );
         let told = Mutex::new(
             term.witness()
                 .map(|w| Arc::downgrade(&w))
                 .unwrap_or_default(),
         );
-        let begun = self.begin(&line, token, witness).await;
+        let begun = match announced {
+            Ok(true) => self.begin(&line, token, witness).await,
+            Ok(false) => Ok(Begun::Overtaken),
+            Err(refusal) => Err(refusal),
+        };
         match begun {
             Ok(Begun::Started) => {
                 self.desk.enter(Grant {
