@@ -104,6 +104,16 @@ begin
         view.witness := false;
         select at into last_at from {schema}.session_marker;
     end if;
+    if known.path = 'row' then
+        -- Held by a row, while a fleet changes from one kind of lease to the other.
+        select lease.expires_at - known.ttl * interval '1 millisecond', known.released or lease.released
+            into last_at, view.released
+            from {schema}.row_lease as lease where lease.id = of and lease.token = known.token;
+        if not found then
+            last_at := clock_timestamp();
+            view.released := known.released;
+        end if;
+    end if;
     select token into view.closing from {schema}.closing where id = of;
     select key into view.taken from {schema}.fence
         where (id = of or lock = locked) and key <> named;

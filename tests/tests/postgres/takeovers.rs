@@ -8,7 +8,7 @@ use coordinator_core::{
     Acquisition, Backend, Claim, ClaimId, FencingToken, Instance, Key, LockBackend, LockError,
     Release, Renewal,
 };
-use coordinator_postgres::{PostgresConfig, Takeover};
+use coordinator_postgres::{Leases, PostgresConfig, Takeover};
 use coordinator_tests::servers::{Schema, fresh_schema};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
@@ -160,16 +160,11 @@ async fn a_holder_whose_session_is_ended_yields_before_the_next_one_starts() {
     let renewed = a.locks.renew(&held, token).await;
     assert!(matches!(renewed, Ok(Renewal::Lost)), "{renewed:?}");
     waits(&mut next, "its work may still run").await;
-    let released = Instant::now();
     a.locks
         .release(&held, token, None)
         .await
         .expect("its work has stopped");
     let later = timeout(SOON, next).await.expect("it starts");
-    println!(
-        "after the word of a holder that lost its session: {:?}",
-        released.elapsed()
-    );
     assert!(later > token);
 }
 
@@ -259,14 +254,10 @@ async fn a_lease_passes_on_in_milliseconds() {
     }
     killed.sort();
     resigned.sort();
-    println!(
-        "sessions gone: median {:?}, worst {:?}",
-        killed[5], killed[9]
-    );
-    println!(
-        "resigned: median {:?}, worst {:?}",
-        resigned[5], resigned[9]
-    );
+    // A machine that does other work besides is slower; a window that is waited out takes seconds.
+    for spans in [killed, resigned] {
+        assert!(spans[5] < TTL / 10, "{spans:?}");
+    }
 }
 
 /// F3: a take-over that a fenced transaction holds up is given up by nobody, and may end the writer.
@@ -359,4 +350,21 @@ async fn the_ninth_campaign_of_a_process_waits_without_a_session() {
         let later = timeout(SOON, wait).await.expect("woken").expect("granted");
         assert!(later > token);
     }
+}
+
+/// A holder by row keeps a claim by session lock out, while a fleet changes from one kind to the other.
+#[tokio::test]
+async fn a_lease_held_by_a_row_is_respected() {
+    let Some(schema) = fresh_schema() else { return };
+    let ttl = Duration::from_secs(1);
+    let row = Process::with(&schema, "row", |config| config.leases(Leases::Row)).await;
+    let a = Process::start(&schema, "a", Takeover::Evidence).await;
+    let claim = row.claim("k", 1, ttl);
+    let asked = Instant::now();
+    let token = row.granted(&claim).await;
+    let answer = a.locks.acquire(&a.claim("k", 1, TTL)).await;
+    assert!(matches!(answer, Ok(Acquisition::HeldBy(_))), "{answer:?}");
+    let later = timeout(ttl + SOON, a.next(&a.claim("k", 2, TTL))).await;
+    assert!(later.expect("it has expired") > token);
+    assert!(asked.elapsed() >= ttl, "after {:?}", asked.elapsed());
 }
