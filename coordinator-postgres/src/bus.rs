@@ -24,11 +24,11 @@ use crate::error::{CallError, ConnectError};
 use crate::hub::{Hub, query};
 use crate::pool::Pool;
 use janitor::Janitor;
-use line::{Line, Row};
+use line::{Line, Row, Way};
 use log::{Log, LogFeed};
 pub use outbox::Outbox;
 use outbox::Watch;
-use packet::{Charset, Packer, Reference};
+use packet::{Charset, Reference};
 use queue::Queue;
 use router::Router;
 
@@ -50,14 +50,6 @@ pub(crate) struct PostgresBus {
     watch: Watch,
     janitor: Janitor,
     spill: Spill,
-}
-
-/// How one frame of a batch travels.
-#[derive(Debug, Clone, Copy)]
-enum Way {
-    Whole,
-    Fragments,
-    Reference(Reference),
 }
 
 impl PostgresBus {
@@ -137,16 +129,8 @@ impl PostgresBus {
         let failed = |error: CallError| error.of_bus("publish", topic);
         let charset = self.line.charset().await.map_err(failed)?;
         let ways = self.ways(charset, batch).await?;
-        let pack = |packer: &mut Packer| {
-            for (frame, way) in batch.iter().zip(ways) {
-                match way {
-                    Way::Whole => packer.whole(frame),
-                    Way::Fragments => packer.fragments(frame),
-                    Way::Reference(to) => packer.reference(frame, to),
-                }
-            }
-        };
-        self.line.send(charset, pack).await.map_err(failed)
+        let frames = batch.iter().cloned().zip(ways).collect();
+        self.line.send(frames).await.map_err(failed)
     }
 
     /// Stores the frames, and rings.
@@ -156,9 +140,7 @@ impl PostgresBus {
             let row = Row::new(frame);
             rows.push(row.map_err(|bad| BusError::rejected("publish", &frame.topic, bad))?);
         }
-        let stored = self
-            .line
-            .store(|to| rows.into_iter().for_each(|row| to.push(row)));
+        let stored = self.line.store(rows);
         let topic = batch
             .first()
             .map_or(Topic::new("*"), |frame| frame.topic.clone());

@@ -50,6 +50,8 @@ impl Pool {
                 .max_connections(CONNECTIONS)
                 .acquire_timeout(WITHIN)
                 .idle_timeout(IDLE)
+                // A round trip each time; those who read try again.
+                .test_before_acquire(false)
                 .connect_lazy_with(self.options.clone())
         })
     }

@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coordinator_core::BoxError;
+use coordinator_core::{BoxError, Frame};
 use tokio::sync::{Mutex as Turn, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::packet::{Charset, Packer};
+use super::packet::{Charset, Packer, Reference};
 use crate::error::{CallError, Outcome};
 use crate::hub::Hub;
 use crate::session::lock;
@@ -28,21 +28,35 @@ const MAX_WAITING: usize = 16 * 1024 * 1024;
 /// So long an answer may take. Publishers give up earlier, and try again.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// What there is to send, and who waits for it.
+/// How one frame travels.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way {
+    Whole,
+    Fragments,
+    Reference(Reference),
+}
+
+/// Something to send, and who waits for it.
 #[derive(Debug)]
-struct Waiting {
-    packer: Packer,
-    rows: Rows,
-    /// The topics whose bell is to be rung.
-    bells: BTreeSet<Uuid>,
-    jobs: Vec<oneshot::Sender<Result<(), Failure>>>,
+struct Job {
+    cargo: Cargo,
+    answer: oneshot::Sender<Result<(), Failure>>,
+}
+
+#[derive(Debug)]
+enum Cargo {
+    Frames(Vec<(Frame, Way)>),
+    Rows(Vec<Row>),
+    /// Nothing but the bells of these topics.
+    Bells(Vec<Uuid>),
 }
 
 /// What one round trip carries.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Load {
     packets: Vec<String>,
     rows: Rows,
+    /// The topics whose bell is to be rung.
     bells: BTreeSet<Uuid>,
 }
 
@@ -77,9 +91,9 @@ pub(super) struct Line {
     hub: Arc<Hub>,
     connection: Mutex<Option<Arc<Connection>>>,
     dialling: Turn<()>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Vec<Job>>,
     /// One round trip after another: so batches keep their order (U2).
-    turn: Turn<()>,
+    turn: Turn<Packer>,
     room: Semaphore,
     numbers: bool,
 }
@@ -91,13 +105,8 @@ impl Line {
             hub,
             connection: Mutex::default(),
             dialling: Turn::new(()),
-            waiting: Mutex::new(Waiting {
-                packer: Packer::new(Charset::Ascii),
-                rows: Rows::default(),
-                bells: BTreeSet::new(),
-                jobs: Vec::new(),
-            }),
-            turn: Turn::new(()),
+            waiting: Mutex::default(),
+            turn: Turn::new(Packer::new(Charset::Ascii)),
             room: Semaphore::new(MAX_WAITING),
             numbers,
         }
@@ -115,31 +124,19 @@ impl Line {
         room.map_err(CallError::nothing_happened)
     }
 
-    /// Sends packets.
-    pub(super) async fn send(
-        &self,
-        charset: Charset,
-        pack: impl FnOnce(&mut Packer),
-    ) -> Result<(), CallError> {
-        self.submit(|waiting| {
-            waiting.packer.set_charset(charset);
-            pack(&mut waiting.packer);
-        })
-        .await
+    /// Sends frames.
+    pub(super) async fn send(&self, frames: Vec<(Frame, Way)>) -> Result<(), CallError> {
+        self.submit(Cargo::Frames(frames)).await
     }
 
     /// Stores rows, and rings.
-    pub(super) async fn store(&self, rows: impl FnOnce(&mut Rows)) -> Result<(), CallError> {
-        self.submit(|waiting| {
-            rows(&mut waiting.rows);
-            waiting.bells.extend(waiting.rows.topics());
-        })
-        .await
+    pub(super) async fn store(&self, rows: Vec<Row>) -> Result<(), CallError> {
+        self.submit(Cargo::Rows(rows)).await
     }
 
     /// Says that rows were stored by others; numbers them first where that is the mode.
-    pub(super) async fn ring(&self, topics: &[Uuid]) -> Result<(), CallError> {
-        self.submit(|waiting| waiting.bells.extend(topics)).await
+    pub(super) async fn ring(&self, topics: Vec<Uuid>) -> Result<(), CallError> {
+        self.submit(Cargo::Bells(topics)).await
     }
 
     /// Stores a payload that travels by reference, and gives its row (U7).
@@ -147,24 +144,20 @@ impl Line {
         self.connection().await?.spill(payload).await
     }
 
-    /// Not cancel safe: what a dropped call has submitted may be sent.
-    async fn submit(&self, fill: impl FnOnce(&mut Waiting)) -> Result<(), CallError> {
+    /// A dropped call leaves nothing behind that would be sent later: by then it would be stale (E16).
+    async fn submit(&self, cargo: Cargo) -> Result<(), CallError> {
         let (job, mut answer) = oneshot::channel();
-        {
-            let mut waiting = lock(&self.waiting);
-            fill(&mut waiting);
-            waiting.jobs.push(job);
-        }
+        lock(&self.waiting).push(Job { cargo, answer: job });
         let gone = || CallError::unknown("the one who sent it gave up");
         // Whoever sent before may have sent this as well.
         let answer = tokio::select! {
             biased;
             answer = &mut answer => answer,
-            _turn = self.turn.lock() => {
+            mut turn = self.turn.lock() => {
                 if let Ok(answer) = answer.try_recv() {
                     Ok(answer)
                 } else {
-                    self.flush().await;
+                    self.flush(&mut turn).await;
                     answer.await
                 }
             }
@@ -173,31 +166,22 @@ impl Line {
     }
 
     /// Sends all that waits, in one round trip.
-    async fn flush(&self) {
+    async fn flush(&self, packer: &mut Packer) {
         let connection = self.connection().await;
-        let (load, jobs) = {
-            let mut waiting = lock(&self.waiting);
-            let load = Load {
-                packets: waiting.packer.take(),
-                rows: std::mem::take(&mut waiting.rows),
-                bells: std::mem::take(&mut waiting.bells),
-            };
-            (load, std::mem::take(&mut waiting.jobs))
-        };
+        let jobs = std::mem::take(&mut *lock(&self.waiting));
         let answer = match connection {
             Ok(connection) => {
+                packer.set_charset(connection.charset());
+                let (load, answers) = loaded(packer, jobs);
                 let flight = Flight(Some(connection));
                 let answer = self.fly(&flight, &load).await;
                 flight.landed();
-                answer
+                settle(answers, answer);
+                return;
             }
             Err(error) => Err(error),
         };
-        let answer = answer.map_err(Failure::from);
-        for job in jobs {
-            // One who gave up waits no longer.
-            drop(job.send(answer.clone()));
-        }
+        settle(jobs.into_iter().map(|job| job.answer), answer);
     }
 
     async fn fly(&self, flight: &Flight, load: &Load) -> Result<(), CallError> {
@@ -250,5 +234,47 @@ impl Drop for Flight {
         if let Some(connection) = &self.0 {
             connection.close();
         }
+    }
+}
+
+type Answer = oneshot::Sender<Result<(), Failure>>;
+
+/// Packs what somebody still waits for.
+fn loaded(packer: &mut Packer, jobs: Vec<Job>) -> (Load, Vec<Answer>) {
+    let mut load = Load::default();
+    let mut answers = Vec::with_capacity(jobs.len());
+    for Job { cargo, answer } in jobs {
+        if answer.is_closed() {
+            continue;
+        }
+        answers.push(answer);
+        match cargo {
+            Cargo::Frames(frames) => {
+                for (frame, way) in &frames {
+                    match way {
+                        Way::Whole => packer.whole(frame),
+                        Way::Fragments => packer.fragments(frame),
+                        Way::Reference(to) => packer.reference(frame, *to),
+                    }
+                }
+            }
+            Cargo::Rows(rows) => {
+                load.bells.extend(rows.iter().map(|row| row.topic));
+                for row in rows {
+                    load.rows.push(row);
+                }
+            }
+            Cargo::Bells(topics) => load.bells.extend(topics),
+        }
+    }
+    load.packets = packer.take();
+    (load, answers)
+}
+
+fn settle(answers: impl IntoIterator<Item = Answer>, answer: Result<(), CallError>) {
+    let answer = answer.map_err(Failure::from);
+    for waits in answers {
+        // One who gave up waits no longer.
+        drop(waits.send(answer.clone()));
     }
 }

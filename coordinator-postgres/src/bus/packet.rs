@@ -34,6 +34,8 @@ pub(super) const MAX_BYTES: usize = 7_999;
 /// The longest start of a packet, and the longest item but for its blob.
 const LONGEST_START: usize = 23;
 const LONGEST_ITEM: usize = 16;
+/// Payload and names of so many bytes fit a packet of their own, also in base64.
+const SURELY_FITS: usize = 5_500;
 
 /// What the server can hold as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,11 @@ impl Charset {
 
 /// Whether a message fits a packet of its own, whole.
 pub(super) fn fits(charset: Charset, frame: &Frame) -> Result<(), TooLarge> {
+    // Small ones fit however they are written: nothing need be measured.
+    let letters = frame.payload.len() + frame.topic.name().len() + frame.origin.as_str().len();
+    if letters <= SURELY_FITS {
+        return Ok(());
+    }
     let length = charset.length(&frame.payload);
     let room = room(charset, frame);
     if length <= room {
@@ -125,7 +132,6 @@ pub(super) struct Packer {
     /// The stream that the open packet is at.
     at: Option<Frame>,
     full: Vec<String>,
-    bytes: usize,
 }
 
 impl Packer {
@@ -136,7 +142,6 @@ impl Packer {
             open: String::new(),
             at: None,
             full: Vec::new(),
-            bytes: 0,
         }
     }
 
@@ -144,15 +149,9 @@ impl Packer {
         self.charset = charset;
     }
 
-    /// How many bytes wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.open.len()
-    }
-
     /// Takes all packets.
     pub(super) fn take(&mut self) -> Vec<String> {
         self.seal();
-        self.bytes = 0;
         std::mem::take(&mut self.full)
     }
 
@@ -250,7 +249,6 @@ impl Packer {
 
     fn seal(&mut self) {
         if !self.open.is_empty() {
-            self.bytes += self.open.len();
             self.full.push(std::mem::take(&mut self.open));
         }
         self.at = None;
@@ -304,11 +302,12 @@ fn put_number(out: &mut String, mut number: u64) {
 const DIGITS: [char; 10] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
 
 fn put_blob(out: &mut String, charset: Charset, bytes: &[u8]) {
-    put_number(out, charset.length(bytes) as u64);
     if let Some(text) = charset.text(bytes) {
+        put_number(out, text.len() as u64);
         out.push(':');
         out.push_str(text);
     } else {
+        put_number(out, charset.length(bytes) as u64);
         out.push('~');
         STANDARD_NO_PAD.encode_string(bytes, out);
     }

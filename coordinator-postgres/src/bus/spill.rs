@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use coordinator_core::Bytes;
 use sqlx::{AssertSqlSafe, Row as _};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::router::{Fetch, Router, Wanted};
-use crate::error::CallError;
+use crate::error::{CallError, Outcome};
 use crate::names::Schema;
 use crate::pool::Pool;
 
 /// U7: so long a reference holds back what follows it.
 const WITHIN: Duration = Duration::from_secs(1);
+/// After a failure of the pool.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Reads rows through the pool, each on a task of its own.
 pub(super) fn fetcher(schema: &Schema, pool: Arc<Pool>) -> Fetch {
@@ -27,8 +29,21 @@ pub(super) fn fetcher(schema: &Schema, pool: Arc<Pool>) -> Fetch {
 }
 
 async fn settle(router: Weak<Router>, wanted: Wanted, statement: Arc<str>, pool: Arc<Pool>) {
-    let payload = match timeout(WITHIN, fetch(&wanted, &statement, &pool)).await {
-        Ok(Ok(payload)) => payload,
+    let fetched = timeout(WITHIN, async {
+        // The pool may hand out connections that ended with the last server.
+        loop {
+            match fetch(&wanted, &statement, &pool).await {
+                Err(error) if error.outcome == Outcome::NothingHappened => {
+                    tracing::debug!(%error, "a spilled message is not there yet");
+                    sleep(PAUSE).await;
+                }
+                ended => return ended,
+            }
+        }
+    });
+    let payload = match fetched.await {
+        Ok(Ok(Some(payload))) => Some(payload),
+        Ok(Ok(None)) => lost(&wanted, "its row is gone"),
         Ok(Err(error)) => lost(&wanted, &error.to_string()),
         Err(_) => lost(&wanted, "the pool gave no answer in time"),
     };

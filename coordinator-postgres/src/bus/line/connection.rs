@@ -1,7 +1,5 @@
 //! One life of the session F.
 
-use std::collections::BTreeSet;
-
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -93,12 +91,18 @@ impl Connection {
             }
             self.execute(&self.number, &[&topics]).await
         };
-        let packets = rung(&load.packets, &load.bells);
+        let bells = load.bells.iter();
+        let bells: Vec<String> = bells
+            .map(|topic| Bell::Log.payload(&topic.simple().to_string()))
+            .collect();
+        let payloads = load.packets.iter().chain(&bells);
+        let payloads: Vec<&str> = payloads.map(String::as_str).collect();
         let notify = async {
-            if packets.is_empty() {
+            if payloads.is_empty() {
                 return Ok(());
             }
-            self.execute(&self.notify, &[&self.channel, &packets]).await
+            self.execute(&self.notify, &[&self.channel, &payloads])
+                .await
         };
         // Polled in this order, and so sent in it.
         let (stored, numbered, notified) = tokio::join!(biased; store, number, notify);
@@ -145,12 +149,4 @@ impl Connection {
         }
         error.into()
     }
-}
-
-/// The packets, and a bell for each topic.
-fn rung(packets: &[String], bells: &BTreeSet<Uuid>) -> Vec<String> {
-    let bells = bells
-        .iter()
-        .map(|topic| Bell::Log.payload(&topic.simple().to_string()));
-    packets.iter().cloned().chain(bells).collect()
 }

@@ -1,7 +1,5 @@
 //! Rows of the durable log, as columns.
 
-use std::collections::BTreeSet;
-
 use coordinator_core::{Bytes, Frame, FrameKind};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -81,10 +79,6 @@ impl Rows {
 
     pub(super) fn is_empty(&self) -> bool {
         self.topics.is_empty()
-    }
-
-    pub(super) fn topics(&self) -> BTreeSet<Uuid> {
-        self.topics.iter().copied().collect()
     }
 
     pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 9] {

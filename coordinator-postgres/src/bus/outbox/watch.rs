@@ -111,7 +111,7 @@ impl Watcher {
             if topics.is_empty() {
                 continue;
             }
-            if let Err(error) = line.ring(&topics).await {
+            if let Err(error) = line.ring(topics).await {
                 // Readers look by themselves.
                 tracing::debug!(%error, "committed, but the doorbell did not ring");
             }

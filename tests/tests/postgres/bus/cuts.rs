@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use coordinator_core::{FeedEvent, Start};
+use coordinator_postgres::PostgresBackend;
+use coordinator_tests::servers::{Direction, Mode, Proxy};
+use tokio::time::timeout;
 
-use super::kit::{Kit, MODES, Publisher, subscribe};
+use super::kit::{Kit, MODES, Publisher, bus_of, subscribe};
 
 const MESSAGES: u64 = 600;
 
@@ -121,4 +124,53 @@ async fn a_hundred_reconnects_leak_nothing() {
     assert_eq!(feed.frame().await, sent);
     feed.silent(Duration::from_millis(300)).await;
     assert_eq!(sessions().await, before);
+}
+
+/// U5: a listener that nobody ends and that hears nothing is found out by its probe, and replaced.
+#[tokio::test]
+async fn a_half_open_listener_is_found_out() {
+    let Some(kit) = Kit::new(|config| config) else {
+        return;
+    };
+    let proxy = Proxy::before(kit.schema.url()).await.unwrap();
+    let mut far = kit.config.clone();
+    far.url = proxy.url(kit.schema.url());
+    let mut ann = Publisher::new(kit.bus().await);
+    let bob = bus_of(PostgresBackend::connect(far).await.unwrap());
+    let mut feed = subscribe(&bob, "news", Start::Now).await;
+    proxy.set(Direction::Both, Mode::Lose);
+    ann.publish("news", "lost").await;
+    assert_eq!(feed.event().await, FeedEvent::Disconnected);
+    proxy.set(Direction::Both, Mode::Pass);
+    assert_eq!(feed.event().await, FeedEvent::Connected);
+    let sent = ann.publish("news", "after").await;
+    assert_eq!(feed.frame().await, sent);
+}
+
+/// E16: what was given up while it waited for its turn is not sent when the line is free again.
+#[tokio::test]
+async fn a_publish_that_was_given_up_is_not_sent_later() {
+    let Some(kit) = Kit::new(|config| config) else {
+        return;
+    };
+    let proxy = Proxy::before(kit.schema.url()).await.unwrap();
+    let mut far = kit.config.clone();
+    far.url = proxy.url(kit.schema.url());
+    let mut ann = Publisher::new(bus_of(PostgresBackend::connect(far).await.unwrap()));
+    let mut feed = subscribe(&kit.bus().await, "news", Start::Now).await;
+    let warm = ann.publish("news", "warm").await;
+    assert_eq!(feed.frame().await, warm);
+    proxy.set(Direction::Both, Mode::Lose);
+    let (first, waits) = (ann.frame("news", "in flight"), ann.frame("news", "waits"));
+    let bus = ann.bus.clone();
+    let flying = tokio::spawn(async move { bus.publish(&[first]).await });
+    // It has the line, and then the other waits behind it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let batch = [waits];
+    let given_up = timeout(Duration::from_millis(100), ann.bus.publish(&batch)).await;
+    assert!(given_up.is_err());
+    flying.abort();
+    proxy.set(Direction::Both, Mode::Pass);
+    let after = ann.publish("news", "after").await;
+    assert_eq!(feed.frame().await, after);
 }
