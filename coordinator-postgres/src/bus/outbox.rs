@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use coordinator_core::{BusError, Frame, Group, Instance, MemberId, Payload, Topic, scoped};
 use rand::Rng as _;
-use sqlx::{AssertSqlSafe, PgTransaction, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::PostgresBus;
 use super::line::Row;
 use crate::config::Spill;
 use crate::error::CallError;
+use crate::fence::PgTx;
 pub(super) use watch::Watch;
 
 const INSERT: &str = "insert into {schema}.log \
@@ -51,7 +52,7 @@ impl Outbox {
     /// Not cancel safe: roll back a transaction in which a publish was dropped.
     pub async fn publish<T: Payload>(
         &self,
-        tx: &mut PgTransaction<'_>,
+        tx: &mut impl PgTx,
         topic: &Topic<T>,
         message: &T,
     ) -> Result<(), BusError> {
@@ -73,7 +74,7 @@ impl Outbox {
         Ok(())
     }
 
-    async fn insert(&self, tx: &mut PgTransaction<'_>, row: &Row) -> Result<u64, CallError> {
+    async fn insert(&self, tx: &mut impl PgTx, row: &Row) -> Result<u64, CallError> {
         let insert = self.bus.hub.sql(INSERT);
         let query = sqlx::query(AssertSqlSafe(insert))
             .bind(row.topic.to_string())
@@ -85,7 +86,7 @@ impl Outbox {
             .bind(row.age)
             .bind(&row.payload[..]);
         // Its connection may lead through a pooler.
-        let row = query.persistent(false).fetch_one(&mut **tx).await;
+        let row = query.persistent(false).fetch_one(tx.connection()).await;
         let row = row.map_err(CallError::from)?;
         let xid: &str = row.try_get(0).map_err(CallError::from)?;
         xid.parse().map_err(CallError::refused)
