@@ -41,7 +41,8 @@ usage: cargo xtask <command> [arguments]
   servers                start those servers, print the variables that tell tests of them, and stay
                          until the input ends or Ctrl-C
   examples [NAME..]      run every example (or those named) with a time limit each; all but the
-                         demo, which is `cargo run --release --example demo`
+                         demo, which is `cargo run --release --example demo`. Those on a database
+                         get one as tests do, and are skipped where there is none
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
                          figures in one table, against their targets
   sim [ARGS]             the simulation: whole fleets under faults, each from one seed, every step
@@ -63,7 +64,7 @@ usage: cargo xtask <command> [arguments]
                          target is installed; says which targets it had to skip, and why. With
                          --install, rustup is asked to install what is missing
   ci                     all that must pass before a change lands: format, lints, docs, tests, models,
-                         examples, the demo, other platforms
+                         examples, the demo (also on a database), other platforms
   help                   this text
 ";
 

@@ -36,11 +36,20 @@ pub(crate) fn cargo<I: IntoIterator<Item: AsRef<str>>>(arguments: I) -> Command 
 
 /// Runs a program to its end, which must be a good one. Its output is ours.
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
-    announce(command);
+    run_as(&line(command), command)
+}
+
+/// As [`run`], where the command line is not to be shown: this is, instead.
+pub(crate) fn run_as(shown: &str, command: &mut Command) -> Result<(), Error> {
+    println!("$ {shown}");
     let status = command
         .status()
-        .map_err(Error::io(format!("start `{}`", line(command))))?;
-    succeeded(command, status)
+        .map_err(Error::io(format!("start `{shown}`")))?;
+    if status.success() {
+        return Ok(());
+    }
+    let (program, code) = (shown.to_owned(), status.code());
+    Err(Error::Failed { program, code })
 }
 
 /// Runs a program, gives each line of its standard output to `each`, and returns how it ended.

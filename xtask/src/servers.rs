@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::Command;
 
-use coordinator_servers::REQUIRE;
+use coordinator_servers::{POSTGRES_URL, REQUIRE};
 
 use crate::error::Error;
 
@@ -72,6 +72,26 @@ impl Servers {
     pub(crate) fn for_tests(arguments: &[String]) -> Result<Self, Error> {
         let servers = SERVERS.iter().copied();
         Self::start(servers.filter(|server| is_needed(server.needed_by(), arguments)))
+    }
+
+    /// All stores, for what may also be left out: none where there are none, which is said. A machine
+    /// that is there for tests must have them.
+    pub(crate) fn if_there() -> Result<Option<Self>, Error> {
+        match Self::start(SERVERS.iter().copied()) {
+            Ok(servers) => Ok(Some(servers)),
+            Err(Error::Server(why)) if env::var_os("CI").is_none() => {
+                eprintln!("{why}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the Postgres server is.
+    pub(crate) fn postgres_url(&self) -> Option<OsString> {
+        let told = self.running.iter().flat_map(|running| running.told());
+        let mut urls = told.filter(|(name, _)| *name == POSTGRES_URL);
+        urls.next().map(|(_, url)| url)
     }
 
     fn start(wanted: impl Iterator<Item = &'static dyn Server>) -> Result<Self, Error> {

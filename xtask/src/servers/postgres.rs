@@ -24,7 +24,11 @@ pub(crate) struct Postgres;
 
 impl Server for Postgres {
     fn needed_by(&self) -> &'static [&'static str] {
-        &["coordinator-postgres", "coordinator-tests"]
+        &[
+            "coordinator-postgres",
+            "coordinator-tests",
+            "coordinator-examples",
+        ]
     }
 
     fn parts(&self) -> &'static [&'static str] {
