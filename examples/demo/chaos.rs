@@ -27,15 +27,15 @@ struct Repair {
 }
 
 /// Breaks and mends.
-pub(crate) struct Chaos {
+pub(crate) struct Chaos<F> {
     world: World,
-    fleet: Fleet,
+    fleet: F,
     random: StdRng,
     repairs: Vec<Repair>,
 }
 
-impl Chaos {
-    pub(crate) fn new(world: World, fleet: Fleet, seed: u64) -> Self {
+impl<F: Fleet> Chaos<F> {
+    pub(crate) fn new(world: World, fleet: F, seed: u64) -> Self {
         Self {
             world,
             fleet,
@@ -45,7 +45,7 @@ impl Chaos {
     }
 
     /// Lets every fault hit at its time, and mends what can be mended. Returns the fleet whole.
-    pub(crate) async fn unleash(mut self, faults: Vec<Planned>) -> Fleet {
+    pub(crate) async fn unleash(mut self, faults: Vec<Planned>) -> F {
         for planned in faults {
             self.mend_until(self.world.moment(planned.at)).await;
             self.strike(&planned).await;
@@ -147,37 +147,16 @@ impl Chaos {
 
     fn hit(&mut self, fault: Fault, name: &str) -> Hit {
         let hit = self.world.record().witness.at_work(name);
-        match fault {
-            Fault::Join => {}
-            Fault::Leave => {
-                self.world.enters(name, Phase::Leaving);
-                self.fleet.leave(name);
-            }
-            Fault::Crash => {
-                self.stop(name);
-                self.world.enters(name, Phase::Crashed);
-                self.fleet.crash(name);
-            }
-            Fault::Pause => {
-                self.stop(name);
-                self.world.enters(name, Phase::Paused);
-                self.fleet.link(name).pause();
-            }
-            Fault::Cut => {
-                self.world.record().witness.may_write_late(name);
-                self.world.enters(name, Phase::Cut);
-                self.fleet.link(name).cut();
-            }
-        }
+        let phase = match fault {
+            Fault::Join => return hit,
+            Fault::Leave => Phase::Leaving,
+            Fault::Crash => Phase::Crashed,
+            Fault::Pause => Phase::Paused,
+            Fault::Cut => Phase::Cut,
+        };
+        self.world.enters(name, phase);
+        self.fleet.suffer(name, fault);
         hit
-    }
-
-    /// From now on the node serves nobody; what it has sent may arrive late.
-    fn stop(&self, name: &str) {
-        let now = self.world.now();
-        let mut record = self.world.record();
-        record.witness.may_write_late(name);
-        record.witness.stopped(now, name);
     }
 
     fn count(&self, fault: Fault, hit: Hit) {
@@ -199,23 +178,17 @@ fn words(fault: Fault) -> (&'static str, bool) {
     }
 }
 
-fn mend(world: &World, fleet: &mut Fleet, repair: &Repair) {
+fn mend(world: &World, fleet: &mut impl Fleet, repair: &Repair) {
     let name = &repair.name;
-    match repair.fault {
-        Fault::Join | Fault::Leave => {}
-        Fault::Crash => {
-            world.tell(Tone::Good, format!("{name} is started again"));
-            fleet.start(name);
-        }
-        Fault::Pause => {
-            world.enters(name, Phase::Live);
-            world.tell(Tone::Good, format!("{name} wakes up"));
-            fleet.link(name).resume();
-        }
-        Fault::Cut => {
-            world.enters(name, Phase::Live);
-            world.tell(Tone::Good, format!("{name} is connected again"));
-            fleet.link(name).heal();
-        }
+    let what = match repair.fault {
+        Fault::Join | Fault::Leave => return,
+        Fault::Crash => "is started again",
+        Fault::Pause => "wakes up",
+        Fault::Cut => "is connected again",
+    };
+    if repair.fault != Fault::Crash {
+        world.enters(name, Phase::Live);
     }
+    world.tell(Tone::Good, format!("{name} {what}"));
+    fleet.mend(name, repair.fault);
 }

@@ -43,12 +43,17 @@ impl Ledger {
         }
     }
 
+    /// Adds the next sequence number to the chain.
+    pub(crate) fn chain_on(&mut self, seq: u64) {
+        for byte in seq.to_le_bytes() {
+            self.chain = (self.chain ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
     /// Adds one event.
     pub(crate) fn fold(&mut self, event: &Event) {
         self.folded += 1;
-        for byte in event.seq.to_le_bytes() {
-            self.chain = (self.chain ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
+        self.chain_on(event.seq);
         let totals = self.authors.entry(event.author.clone()).or_default();
         totals.commits += 1;
         totals.files += event.files;

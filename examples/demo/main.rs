@@ -6,19 +6,30 @@
 //! | module | its part |
 //! |---|---|
 //! | `work` | the program of a user of the library: all that one writes to share such work |
-//! | `fleet` | the nodes that run it |
+//! | `memory` | the nodes that run it, as tasks of this process in virtual time |
+//! | `postgres` | the same on a database: a process for each node, in real time, with its `projection` |
 //! | `faults`, `chaos` | what is done to them, and the doing |
 //! | `witness`, `moves`, `watch` | what is seen from outside |
 //! | `verdict` | the comparison with a single process |
 //! | `state`, `view`, `screen` | what the viewer sees |
 
+#![cfg_attr(
+    not(unix),
+    allow(dead_code, reason = "what a fleet of processes needs besides")
+)]
+
+mod camera;
 mod chaos;
+mod director;
 mod faults;
 mod fleet;
 mod input;
 mod ledger;
+mod memory;
 mod moves;
 mod options;
+#[cfg(unix)]
+mod postgres;
 mod run;
 mod screen;
 mod source;
@@ -36,13 +47,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use coordinator_node::signal;
 
-use crate::options::{Options, Speed};
+use crate::options::{Options, Place, Speed};
 use crate::run::{Ended, Run};
 use crate::screen::Screen;
 
 /// Exit code where the result is not that of a single process.
 const UNEQUAL: u8 = 1;
-/// Exit code where flags or input cannot be used.
+/// Exit code where flags or input cannot be used, or there is no such database.
 const UNUSABLE: u8 = 2;
 /// Exit code where the viewer or a signal ended the run.
 const INTERRUPTED: u8 = 130;
@@ -52,6 +63,10 @@ const LIVE_SPEED: Speed = Speed::Times(10.0);
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    #[cfg(unix)]
+    if let Some(name) = &options.as_node {
+        return postgres::be_node(name, &options);
+    }
     match demonstrate(&options) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::from(INTERRUPTED),
@@ -64,23 +79,12 @@ fn main() -> ExitCode {
 }
 
 fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
+    let place = options.place()?;
     let run = Run::prepare(options)?;
-    let live = !options.plain && can_draw();
-    let speed = options
-        .speed
-        .unwrap_or(if live { LIVE_SPEED } else { Speed::Max });
-    let screen = if live {
-        Screen::live(speed)?
-    } else {
-        Screen::lines(speed, io::stdout())
+    let ended = match place {
+        Place::Memory => play_in_memory(run, options)?,
+        Place::Postgres(url) => play_on_postgres(run, url, options)?,
     };
-    // Everything runs on this thread, in virtual time: so a seed replays its run.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()?;
-    // A signal ends the run from inside, so that the terminal is given back.
-    let ended = runtime.block_on(run.play(screen, speed, signal::terminate()))?;
     let mut out = io::stdout().lock();
     Ok(match ended {
         Ended::Interrupted => {
@@ -98,9 +102,59 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether the output is a terminal on which a picture can be drawn.
-fn can_draw() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+fn play_in_memory(run: Run, options: &Options) -> anyhow::Result<Ended> {
+    let unless_told = if is_live(options) {
+        LIVE_SPEED
+    } else {
+        Speed::Max
+    };
+    let speed = options.speed.unwrap_or(unless_told);
+    let screen = screen(options, speed)?;
+    // Everything runs on this thread, in virtual time: so a seed replays its run.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()?;
+    // A signal ends the run from inside, so that the terminal is given back.
+    runtime.block_on(run.play(screen, speed, signal::terminate()))
+}
+
+#[cfg(unix)]
+fn play_on_postgres(run: Run, url: &str, options: &Options) -> anyhow::Result<Ended> {
+    // The nodes end with the thread that has started them: all happens on this one.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let screen = || screen(options, Speed::Times(1.0));
+    runtime.block_on(postgres::play(
+        run,
+        url,
+        options,
+        screen,
+        signal::terminate(),
+    ))
+}
+
+#[cfg(not(unix))]
+fn play_on_postgres(_: Run, _: &str, _: &Options) -> anyhow::Result<Ended> {
+    anyhow::bail!(
+        "nodes are killed and frozen by the signals of Unix: here there is `memory:` only"
+    )
+}
+
+fn screen(options: &Options, speed: Speed) -> io::Result<Screen> {
+    if is_live(options) {
+        Screen::live(speed)
+    } else {
+        Ok(Screen::lines(speed, io::stdout()))
+    }
+}
+
+/// Whether the output is a terminal on which a picture can be drawn, and may be.
+fn is_live(options: &Options) -> bool {
+    let can_draw =
+        io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    can_draw && !options.plain
 }
 
 /// Whether the reader of our output has gone, as `head` does.

@@ -23,11 +23,24 @@ const MAX_SPEED: f64 = 10_000.0;
 /// A fleet shares real work through joins, leaves, crashes, pauses and cuts, and the result is
 /// compared with that of a single process.
 ///
-/// Time is virtual: a run takes about four minutes of it, at the pace of --speed. The same seed
-/// gives the same run. Exit code 0: the result is equal; 1: it is not; 2: bad flags or input.
+/// Nodes are tasks of this process and time is virtual, unless --backend names a database: a run
+/// takes about four minutes of it, at the pace of --speed, and the same seed gives the same run.
+///
+/// With --backend postgres://… each node is a process, which is really killed and frozen, and a run
+/// takes about a minute. Everything is kept in a new schema, `coordinator_demo_` and a number, which
+/// is dropped in the end; the role must be allowed to create one.
+///
+/// Exit code 0: the result is equal; 1: it is not; 2: bad flags or input, or no database.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo", version)]
 pub(crate) struct Options {
+    /// Where the fleet runs: `memory:` or postgres://user:password@host/database, of which each node
+    /// takes some five connections
+    #[arg(long, value_name = "URL", default_value = "memory:")]
+    pub(crate) backend: String,
+    /// Keep the schema, to look at what is in it
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// How many nodes begin, 1 to 100
     #[arg(long, value_name = "N", default_value = "5", value_parser = nodes, allow_negative_numbers = true)]
     pub(crate) nodes: NonZeroU16,
@@ -45,7 +58,8 @@ pub(crate) struct Options {
     /// The commits to fold; without it, those that come with the demo
     #[arg(long, value_name = "FILE", default_value = DEFAULT_INPUT, hide_default_value = true)]
     pub(crate) input: PathBuf,
-    /// Virtual seconds per real second, or `max`; without it, 10 on a terminal, else `max`
+    /// Virtual seconds per real second, or `max`; without it, 10 on a terminal, else `max`. On a
+    /// database time is real
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) speed: Option<Speed>,
     /// Let nothing go wrong, and nobody come or go
@@ -54,6 +68,34 @@ pub(crate) struct Options {
     /// Print lines, also on a terminal
     #[arg(long)]
     pub(crate) plain: bool,
+    /// Be a node of a run, which tells on the standard input what else there is to know
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(crate) as_node: Option<String>,
+}
+
+/// Where the fleet runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place<'a> {
+    /// In this process.
+    Memory,
+    /// In a process for each node, on the database with this URL.
+    Postgres(&'a str),
+}
+
+impl Options {
+    /// Where the fleet is to run.
+    pub(crate) fn place(&self) -> Result<Place<'_>, BadOption> {
+        // No message shows the URL: there may be a password in it.
+        match self.backend.split_once(':') {
+            Some(("memory", _)) if self.keep => Err(BadOption::NothingToKeep),
+            Some(("memory", _)) => Ok(Place::Memory),
+            Some(("postgres" | "postgresql", _)) if self.speed.is_some() => {
+                Err(BadOption::RealTime)
+            }
+            Some(("postgres" | "postgresql", _)) => Ok(Place::Postgres(&self.backend)),
+            _ => Err(BadOption::Backend),
+        }
+    }
 }
 
 /// How fast virtual time runs.
@@ -83,6 +125,12 @@ pub(crate) enum BadOption {
         "allowed is a number from {MIN_SPEED} to {MAX_SPEED}, or `max`: as fast as the machine can"
     )]
     Speed,
+    #[error("--backend takes `memory:` or `postgres://user:password@host/database`")]
+    Backend,
+    #[error("--speed is for virtual time: on a database it is real")]
+    RealTime,
+    #[error("--keep is for a schema of a database: give its URL by --backend postgres://…")]
+    NothingToKeep,
 }
 
 impl FromStr for Speed {
@@ -128,6 +176,35 @@ mod tests {
         let options = parse(&[]).unwrap();
         assert_eq!((options.nodes.get(), options.shards.get()), (5, 32));
         assert_eq!(options.speed, None);
+    }
+
+    #[test]
+    fn a_fleet_runs_in_memory_or_on_a_database_and_no_message_shows_a_password() {
+        let place = |flags: &[&str]| {
+            let options = parse(flags).unwrap();
+            match options.place() {
+                Ok(Place::Memory) => "memory".to_owned(),
+                Ok(Place::Postgres(url)) => url.to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        assert_eq!(place(&[]), "memory");
+        assert_eq!(place(&["--backend", "postgres://h/d"]), "postgres://h/d");
+        for (flags, said) in [
+            (
+                &["--backend", "mysql://u:secret@h/d"][..],
+                "`memory:` or `postgres://",
+            ),
+            (&["--backend", "secret"], "`memory:` or `postgres://"),
+            (&["--keep"], "--keep is for a schema"),
+            (
+                &["--backend", "postgres://h/d", "--speed", "2"],
+                "on a database it is real",
+            ),
+        ] {
+            let text = place(flags);
+            assert!(text.contains(said) && !text.contains("secret"), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One run, from the input to the verdict.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -8,19 +7,20 @@ use anyhow::Context;
 use coordinator_memory::MemoryStore;
 use coordinator_node::core::MAX_POSITION_BYTES;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::chaos::Chaos;
-use crate::faults;
-use crate::fleet::{Fleet, TTL};
+use crate::camera::Camera;
+use crate::director::Director;
+use crate::faults::{self, Fault, Planned};
+use crate::fleet::Fleet;
 use crate::input::{self, Event};
 use crate::ledger::{self, Ledger};
+use crate::memory::{Checkpoints, TTL, Tasks};
 use crate::options::{Options, Speed};
 use crate::screen::{Screen, Wish};
 use crate::source::Source;
-use crate::state::{ShardState, State};
 use crate::verdict::{Evidence, Verdict};
-use crate::watch::Watch;
+use crate::watch::{Store, Watch};
 use crate::world::World;
 
 /// How long events keep coming.
@@ -29,8 +29,8 @@ const SPAN: Duration = Duration::from_secs(200);
 /// How long the fleet may then take to fold what is left, before it counts as stuck.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// The time over which the rate of saved events is taken.
-const RATE_OVER: Duration = Duration::from_secs(4);
+/// How often the observer looks at what nobody tells it.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How a run came to its end.
 pub(crate) enum Ended {
@@ -41,220 +41,143 @@ pub(crate) enum Ended {
 
 /// A run that can begin.
 pub(crate) struct Run {
-    seed: u64,
-    nodes: NonZeroU16,
-    shards: NonZeroU16,
+    pub(crate) seed: u64,
+    pub(crate) nodes: NonZeroU16,
+    pub(crate) shards: NonZeroU16,
     faults: bool,
-    events: Vec<Vec<Event>>,
-    expected: Vec<Ledger>,
+    pub(crate) events: Vec<Vec<Event>>,
+    /// What the fleet will have to arrive at, shard by shard.
+    pub(crate) expected: Vec<Ledger>,
 }
 
 impl Run {
     /// Reads the input, and computes in this process what the fleet will have to arrive at.
     pub(crate) fn prepare(options: &Options) -> anyhow::Result<Self> {
         let events = ledger::cut(input::read(&options.input)?, options.shards);
-        let expected = ledger::reference(&events);
-        for (shard, ledger) in expected.iter().enumerate() {
+        Ok(Self {
+            seed: options.seed,
+            nodes: options.nodes,
+            shards: options.shards,
+            faults: !options.no_faults,
+            expected: ledger::reference(&events),
+            events,
+        })
+    }
+
+    /// The kinds of faults to play, of those that a fleet can suffer.
+    pub(crate) fn kinds(&self, all: &'static [Fault]) -> &'static [Fault] {
+        if self.faults { all } else { &[] }
+    }
+
+    /// When which of them hits.
+    pub(crate) fn schedule(&self, kinds: &[Fault], span: Duration, ttl: Duration) -> Vec<Planned> {
+        faults::schedule(self.seed, kinds, span, ttl)
+    }
+
+    /// Lets a fleet run in this process, shows it, and judges it; unless `interrupted` ends first.
+    pub(crate) async fn play(
+        self,
+        screen: Screen,
+        speed: Speed,
+        interrupted: impl Future<Output = ()>,
+    ) -> anyhow::Result<Ended> {
+        self.check_checkpoints()?;
+        let kinds = self.kinds(&Fault::ALL);
+        let faults = self.schedule(kinds, SPAN, TTL);
+        let began = Instant::now();
+        let source = Source::new(began, SPAN, self.events);
+        let world = World::new(began, source, self.shards.get());
+        let store = MemoryStore::builder().seed(self.seed).build();
+        let watch = Watch::new(world.clone(), Checkpoints::of(&store), LOOK);
+        let director = Director {
+            world: world.clone(),
+            fleet: Tasks::new(world.clone(), store, self.shards),
+            watch,
+            seed: self.seed,
+            nodes: self.nodes,
+            faults,
+            deadline: SPAN + PATIENCE,
+        };
+        let camera = Camera::new(world.clone(), self.seed, format!("speed {speed}"), SPAN);
+        let stage = Stage {
+            world,
+            camera,
+            screen,
+            expected: self.expected,
+            kinds,
+        };
+        stage.play(director, interrupted).await
+    }
+
+    /// Here a shard's totals are its checkpoint.
+    fn check_checkpoints(&self) -> anyhow::Result<()> {
+        for (shard, ledger) in self.expected.iter().enumerate() {
             let bytes = ledger.to_string().len();
             anyhow::ensure!(
                 bytes <= MAX_POSITION_BYTES,
                 "the {} authors of shard {shard} need a checkpoint of {bytes} bytes, allowed are \
                  {MAX_POSITION_BYTES}: give more --shards than {}",
                 ledger.authors.len(),
-                options.shards
+                self.shards
             );
         }
-        Ok(Self {
-            seed: options.seed,
-            nodes: options.nodes,
-            shards: options.shards,
-            faults: !options.no_faults,
-            events,
-            expected,
-        })
+        Ok(())
     }
+}
 
-    /// Lets the fleet run, shows it, and judges it; unless `interrupted` ends first.
-    pub(crate) async fn play(
-        self,
-        mut screen: Screen,
-        speed: Speed,
+/// Where a run is seen and judged.
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) camera: Camera,
+    pub(crate) screen: Screen,
+    pub(crate) expected: Vec<Ledger>,
+    /// The kinds of faults that are played.
+    pub(crate) kinds: &'static [Fault],
+}
+
+impl Stage {
+    /// Plays a run to its verdict, or until `interrupted`. Nothing of it is left running.
+    pub(crate) async fn play<F: Fleet, S: Store>(
+        mut self,
+        director: Director<F, S>,
         interrupted: impl Future<Output = ()>,
     ) -> anyhow::Result<Ended> {
-        let began = Instant::now();
-        let source = Source::new(began, SPAN, self.events);
-        let world = World::new(began, source, self.shards.get());
-        let store = MemoryStore::builder().seed(self.seed).build();
-        let director = Director {
-            world: world.clone(),
-            store,
-            seed: self.seed,
-            nodes: self.nodes,
-            shards: self.shards,
-            faults: self.faults,
-        };
         let mut playing = tokio::spawn(director.play());
-        let mut camera = Camera::new(world.clone(), self.seed, speed);
         let found = tokio::select! {
             biased;
-            () = interrupted => None,
-            found = watch(&mut playing, &mut screen, &mut camera) => found?,
+            () = interrupted => Ok(None),
+            found = self.watch(&mut playing) => found,
         };
-        drop(screen);
-        let Some(found) = found else {
+        drop(self.screen);
+        if !playing.is_finished() {
+            playing.abort();
+            // It was told to stop: that it did is all there is to know.
+            playing.await.ok();
+        }
+        let Some(found) = found? else {
             return Ok(Ended::Interrupted);
         };
         Ok(Ended::Judged(Verdict::of(&Evidence {
-            record: &world.record(),
+            record: &self.world.record(),
             expected: &self.expected,
             found: &found,
-            faults: self.faults,
+            faults: self.kinds,
         })))
     }
-}
 
-/// Shows the run until it has ended. `None`: the viewer has seen enough.
-async fn watch(
-    playing: &mut JoinHandle<anyhow::Result<Vec<Ledger>>>,
-    screen: &mut Screen,
-    camera: &mut Camera,
-) -> anyhow::Result<Option<Vec<Ledger>>> {
-    loop {
-        let ended = tokio::time::timeout(screen.step(), &mut *playing).await;
-        let wish = screen.show(&camera.picture())?;
-        match (ended, wish) {
-            (Ok(found), _) => return found.context("the demo itself failed")?.map(Some),
-            (Err(_), Wish::Quit) => return Ok(None),
-            (Err(_), Wish::GoOn) => {}
-        }
-    }
-}
-
-/// Makes everything happen.
-struct Director {
-    world: World,
-    store: MemoryStore,
-    seed: u64,
-    nodes: NonZeroU16,
-    shards: NonZeroU16,
-    faults: bool,
-}
-
-impl Director {
-    /// Plays the whole run. Returns what the store holds in the end.
-    async fn play(self) -> anyhow::Result<Vec<Ledger>> {
-        let shards = usize::from(self.shards.get());
-        let watch = Watch::new(self.world.clone(), self.store.connect("observer"));
-        let script = self.script();
-        tokio::select! {
-            biased;
-            failed = watch.run() => failed?,
-            () = script => {}
-        }
-        watch.ledgers(shards).await
-    }
-
-    async fn script(&self) {
-        let mut fleet = Fleet::new(self.world.clone(), self.store.clone(), self.shards);
-        for _ in 0..self.nodes.get() {
-            fleet.start_new();
-        }
-        let faults = if self.faults {
-            faults::schedule(self.seed, SPAN, TTL)
-        } else {
-            Vec::new()
-        };
-        let chaos = Chaos::new(self.world.clone(), fleet, self.seed);
-        let fleet = chaos.unleash(faults).await;
-        self.all_saved().await;
-        fleet.end().await;
-    }
-
-    /// Waits until every event is saved.
-    async fn all_saved(&self) {
-        let deadline = self.world.moment(SPAN + PATIENCE);
-        while self.world.record().witness.saved_total() < self.world.source().total() {
-            if Instant::now() >= deadline {
-                let what = format!("not all events are saved {PATIENCE:?} after the last came");
-                return self.world.violated(what);
+    /// Shows the run until it has ended. `None`: the viewer has seen enough.
+    async fn watch(
+        &mut self,
+        playing: &mut JoinHandle<anyhow::Result<Vec<Ledger>>>,
+    ) -> anyhow::Result<Option<Vec<Ledger>>> {
+        loop {
+            let ended = tokio::time::timeout(self.screen.step(), &mut *playing).await;
+            let wish = self.screen.show(&self.camera.picture())?;
+            match (ended, wish) {
+                (Ok(found), _) => return found.context("the demo itself failed")?.map(Some),
+                (Err(_), Wish::Quit) => return Ok(None),
+                (Err(_), Wish::GoOn) => {}
             }
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-/// Takes pictures of the world.
-struct Camera {
-    world: World,
-    seed: u64,
-    speed: Speed,
-    /// When how many events were saved, of late.
-    saved: VecDeque<(Duration, usize)>,
-}
-
-impl Camera {
-    fn new(world: World, seed: u64, speed: Speed) -> Self {
-        Self {
-            world,
-            seed,
-            speed,
-            saved: VecDeque::new(),
-        }
-    }
-
-    fn picture(&mut self) -> State {
-        let now = self.world.now();
-        let source = self.world.source();
-        let record = self.world.record();
-        let figures = record.witness.figures();
-        let saved = record.witness.saved_total();
-        let shard = |index: usize| {
-            let owner = record.witness.owner(index);
-            let named = |name: &str| record.nodes.iter().position(|node| node.name == name);
-            ShardState {
-                owner: owner.and_then(named),
-                draining: record.draining[index],
-                saved: record.witness.saved_of(index),
-                total: source.len(index),
-            }
-        };
-        let state = State {
-            seed: self.seed,
-            speed: self.speed.to_string(),
-            now,
-            span: SPAN,
-            released: source.released(),
-            saved,
-            total: source.total(),
-            rate: 0.0,
-            planner: record.planner.clone(),
-            terms: record.terms.len(),
-            hand_offs: figures.hand_offs,
-            refused: figures.refused,
-            overlaps: figures.overlaps,
-            nodes: record.nodes.clone(),
-            shards: (0..record.draining.len()).map(shard).collect(),
-            log: record.log.clone(),
-        };
-        drop(record);
-        State {
-            rate: self.rate(now, saved),
-            ..state
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "shown without digits")]
-    fn rate(&mut self, now: Duration, saved: usize) -> f64 {
-        self.saved.push_back((now, saved));
-        while self.saved.len() > 2 && self.saved[1].0 + RATE_OVER <= now {
-            self.saved.pop_front();
-        }
-        let (since, before) = self.saved[0];
-        let passed = now.saturating_sub(since).as_secs_f64();
-        if passed > 0.0 {
-            (saved - before) as f64 / passed
-        } else {
-            0.0
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     pub(crate) seed: u64,
-    /// The pace, as words.
-    pub(crate) speed: String,
+    /// The pace or the place, as words.
+    pub(crate) pace: String,
     /// Virtual time since the beginning.
     pub(crate) now: Duration,
     /// How long events keep coming.

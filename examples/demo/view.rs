@@ -90,11 +90,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let [title, progress, facts] = Layout::vertical([1, 1, 1].map(Constraint::Length)).areas(area);
     let left = Line::from(vec![
         " coordinator ".bold().black().on_cyan(),
-        Span::from(format!(
-            "  seed {}  speed {}  q quits",
-            state.seed, state.speed
-        ))
-        .dim(),
+        Span::from(format!("  seed {}  {}  q quits", state.seed, state.pace)).dim(),
     ]);
     let time = format!("{} / {} ", minutes(state.now), minutes(state.span));
     frame.render_widget(left, title);

@@ -4,11 +4,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use coordinator_node::core::{
-    Checkpoint, Document, Load, NUMBER_LIMIT, Save, Slot, StoredDocument,
-};
-
-use coordinator_node::{Backend, FencingToken, Group, Key, Keyspace, Position, ShardId};
+use coordinator_node::core::{Document, Slot, StoredDocument};
+use coordinator_node::{Backend, Group, Key, Keyspace, ShardId};
 use tokio::time::sleep;
 
 use crate::fleet::{GROUP, KEYSPACE};
@@ -17,25 +14,38 @@ use crate::state::{Tone, counted};
 use crate::witness::Letter;
 use crate::world::World;
 
-/// How often it looks at what nobody tells it.
-const LOOK: Duration = Duration::from_millis(10);
-
 /// How often it looks at what it is told of.
 const POLL: Duration = Duration::from_secs(1);
 
-/// An observer with a line of its own to the store, on which nothing ever goes wrong.
-pub(crate) struct Watch {
+/// What the fleet writes to.
+pub(crate) trait Store: Send + Sync + 'static {
+    /// A connection of the observer's own.
+    fn backend(&self) -> &Backend;
+
+    /// Writes as a stopped member may have, whose write the network delivers only now. Says whether
+    /// that was accepted, which it must not be.
+    fn write_late(&self, letter: &Letter) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// What is kept in the end, shard by shard. Nobody can write after it.
+    fn ledgers(&self, shards: usize) -> impl Future<Output = anyhow::Result<Vec<Ledger>>> + Send;
+}
+
+/// An observer.
+pub(crate) struct Watch<S> {
     world: World,
-    backend: Backend,
+    store: S,
+    /// How often it looks at what nobody tells it.
+    look: Duration,
     group: Group,
     keyspace: Keyspace,
 }
 
-impl Watch {
-    pub(crate) fn new(world: World, backend: Backend) -> Self {
+impl<S: Store> Watch<S> {
+    pub(crate) fn new(world: World, store: S, look: Duration) -> Self {
         Self {
             world,
-            backend,
+            store,
+            look,
             group: GROUP.into(),
             keyspace: KEYSPACE.into(),
         }
@@ -50,13 +60,13 @@ impl Watch {
         loop {
             self.see_planner().await?;
             self.send_letters().await?;
-            sleep(LOOK).await;
+            sleep(self.look).await;
         }
     }
 
     /// Sees every document: the store tells of each change, and answers us at once.
     async fn follow_documents(&self) -> anyhow::Result<()> {
-        let store = self.backend.assignments.as_ref();
+        let store = self.store.backend().assignments.as_ref();
         let store = store.context("the store keeps assignments")?;
         let mut known = None;
         loop {
@@ -91,7 +101,7 @@ impl Watch {
     }
 
     async fn see_planner(&self) -> anyhow::Result<()> {
-        let Some(locks) = &self.backend.locks else {
+        let Some(locks) = &self.store.backend().locks else {
             return Ok(());
         };
         let key = Key::scoped(&self.group, "planner", KEYSPACE);
@@ -116,57 +126,20 @@ impl Watch {
     async fn send_letters(&self) -> anyhow::Result<()> {
         let letters = self.world.record().witness.letters();
         for letter in letters {
-            let refused = self.send(&letter).await?;
-            self.world
-                .record()
-                .witness
-                .letter_answered(&letter, refused);
+            let accepted = self.store.write_late(&letter).await?;
+            let mut record = self.world.record();
+            record.witness.letter_answered(&letter, !accepted);
         }
         Ok(())
     }
 
-    async fn send(&self, letter: &Letter) -> anyhow::Result<bool> {
-        let Some(store) = &self.backend.checkpoints else {
-            return Ok(false);
-        };
-        let late = Checkpoint::new(
-            self.group.clone(),
-            self.keyspace.clone(),
-            shard_id(letter.shard)?,
-            letter.token,
-            Position::new(Ledger::new().to_string()),
-        );
-        // Numbered higher than any save: so that it is the token that stops it.
-        let answer = store.save(&late.number(NUMBER_LIMIT - 1)).await?;
-        Ok(matches!(answer, Save::Fenced { by: Some(by) } if by > letter.token))
-    }
-
     /// What the store holds in the end, shard by shard.
-    pub(crate) async fn ledgers(&self, shards: usize) -> anyhow::Result<Vec<Ledger>> {
-        let mut ledgers = Vec::with_capacity(shards);
-        for shard in 0..shards {
-            ledgers.push(self.ledger(shard_id(shard)?).await?);
-        }
-        Ok(ledgers)
-    }
-
-    async fn ledger(&self, shard: ShardId) -> anyhow::Result<Ledger> {
-        let Some(store) = &self.backend.checkpoints else {
-            return Ok(Ledger::new());
-        };
-        // The last claim of all: nobody can write after it.
-        let token = FencingToken::new(NUMBER_LIMIT - 1);
-        match store
-            .load(&self.group, &self.keyspace, shard, token)
-            .await?
-        {
-            Load::Loaded(None) => Ok(Ledger::new()),
-            Load::Loaded(Some(position)) => Ok(position.as_str().parse()?),
-            Load::Fenced { by } => anyhow::bail!("shard {shard} is fenced by {by}"),
-        }
+    pub(crate) async fn ledgers(&self) -> anyhow::Result<Vec<Ledger>> {
+        let shards = self.world.record().draining.len();
+        self.store.ledgers(shards).await
     }
 }
 
-fn shard_id(shard: usize) -> anyhow::Result<ShardId> {
+pub(crate) fn shard_id(shard: usize) -> anyhow::Result<ShardId> {
     Ok(ShardId::new(u16::try_from(shard)?))
 }

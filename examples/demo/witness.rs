@@ -9,14 +9,31 @@ use coordinator_node::FencingToken;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TenureId(usize);
 
+/// How the witness knows whether a member may believe that a shard is its own. True time: a frozen
+/// member does not ask, so we do.
+pub(crate) enum Trust {
+    /// By asking it, now: it is in this process.
+    Asked(Box<dyn Fn() -> bool + Send>),
+    /// Until then, as it has told from another process.
+    Told(Duration),
+}
+
+impl Trust {
+    fn holds(&self, now: Duration) -> bool {
+        match self {
+            Self::Asked(ask) => ask(),
+            Self::Told(until) => now < *until,
+        }
+    }
+}
+
 /// One member's time with one shard, from the start of its work to the end of it.
 struct Tenure {
     shard: usize,
     member: String,
     token: FencingToken,
-    /// Whether the member may believe at this moment that the shard is its own. True time: a
-    /// frozen member does not ask, so we do.
-    trusted: Box<dyn Fn() -> bool + Send>,
+    began: Duration,
+    trust: Trust,
     /// The place in the shard's log from which it worked. None before its claim is answered.
     claimed: Option<usize>,
     /// Events folded since the last save.
@@ -92,9 +109,9 @@ impl Witness {
         shard: usize,
         member: &str,
         token: FencingToken,
-        trusted: impl Fn() -> bool + Send + 'static,
+        trust: Trust,
     ) -> TenureId {
-        self.check_alone(shard, member);
+        self.check_alone(now, shard, member);
         self.count_hand_off(now, shard, token);
         let id = self.tenures.len();
         self.shards[shard].tenures.push(id);
@@ -102,7 +119,8 @@ impl Witness {
             shard,
             member: member.to_owned(),
             token,
-            trusted: Box::new(trusted),
+            began: now,
+            trust,
             claimed: None,
             in_hand: 0,
             stopped: None,
@@ -115,14 +133,35 @@ impl Witness {
 
     /// ONE-OWNER. Trust never comes back once it has ended, so an overlap can be seen at the
     /// moment when the later of the two begins.
-    fn check_alone(&mut self, shard: usize, member: &str) {
+    fn check_alone(&mut self, now: Duration, shard: usize, member: &str) {
         for id in &self.shards[shard].tenures {
             let other = &self.tenures[*id];
-            if !other.ended && (other.trusted)() {
+            if !other.ended && other.trust.holds(now) {
                 self.figures.overlaps += 1;
                 self.violations.push(format!(
                     "shard {shard}: {member} began while {} still trusted",
                     other.member
+                ));
+            }
+        }
+    }
+
+    /// A tenure tells that it trusts for longer. It may say so late, when another has begun.
+    pub(crate) fn told(&mut self, TenureId(id): TenureId, until: Duration) {
+        let tenure = &mut self.tenures[id];
+        let Trust::Told(before) = tenure.trust else {
+            return;
+        };
+        tenure.trust = Trust::Told(until.max(before));
+        let tenure = &self.tenures[id];
+        let of_shard = &self.shards[tenure.shard].tenures;
+        let later = of_shard.iter().skip_while(|other| **other != id).skip(1);
+        for other in later.map(|other| &self.tenures[*other]) {
+            if !tenure.ended && (before..until).contains(&other.began) {
+                self.figures.overlaps += 1;
+                self.violations.push(format!(
+                    "shard {}: {} began while {} still trusted",
+                    tenure.shard, other.member, tenure.member
                 ));
             }
         }
@@ -321,7 +360,7 @@ mod tests {
     fn with_a(trusted: &Arc<AtomicBool>) -> (Witness, TenureId) {
         let mut witness = Witness::new(1);
         let trusted = trusted.clone();
-        let asked = move || trusted.load(Ordering::Relaxed);
+        let asked = Trust::Asked(Box::new(move || trusted.load(Ordering::Relaxed)));
         let a = witness.begins(at(0), 0, "a", FencingToken::new(1), asked);
         witness.claimed(a, 0);
         (0..10).for_each(|_| witness.folded(a));
@@ -331,7 +370,8 @@ mod tests {
     }
 
     fn begin_b(witness: &mut Witness, now: Duration) -> TenureId {
-        witness.begins(now, 0, "b", FencingToken::new(2), || true)
+        let trust = Trust::Asked(Box::new(|| true));
+        witness.begins(now, 0, "b", FencingToken::new(2), trust)
     }
 
     #[test]
@@ -358,6 +398,43 @@ mod tests {
             witness.violations(),
             ["shard 0: b began while a still trusted"]
         );
+    }
+
+    /// A witness of one shard: `a` trusts until second 5 as far as it has told, `b` begins at 7.
+    fn with_a_of_another_process() -> (Witness, TenureId) {
+        let mut witness = Witness::new(1);
+        let a = witness.begins(at(0), 0, "a", FencingToken::new(1), Trust::Told(at(5)));
+        witness.claimed(a, 0);
+        let b = Trust::Told(at(20));
+        witness.begins(at(7), 0, "b", FencingToken::new(2), b);
+        (witness, a)
+    }
+
+    #[test]
+    fn trust_that_is_told_of_late_overlaps_with_who_has_begun_meanwhile() {
+        let (mut witness, a) = with_a_of_another_process();
+        witness.told(a, at(6));
+        assert_eq!(witness.figures().overlaps, 0);
+        witness.told(a, at(8));
+        witness.told(a, at(9));
+        assert_eq!(
+            witness.violations(),
+            ["shard 0: b began while a still trusted"]
+        );
+        assert_eq!(witness.figures().overlaps, 1);
+    }
+
+    #[test]
+    fn trust_counts_until_the_second_that_was_told() {
+        let (mut witness, _) = with_a_of_another_process();
+        let begin = |witness: &mut Witness, second, token| {
+            let trust = Trust::Told(at(60));
+            witness.begins(at(second), 0, "c", FencingToken::new(token), trust);
+        };
+        begin(&mut witness, 20, 3);
+        assert_eq!(witness.figures().overlaps, 0);
+        begin(&mut witness, 59, 4);
+        assert_eq!(witness.figures().overlaps, 1);
     }
 
     #[test]
@@ -402,7 +479,7 @@ mod tests {
     fn work_begun_again_under_the_same_grant_is_no_hand_off() {
         let (mut witness, a) = with_a(&Arc::new(AtomicBool::new(true)));
         witness.ended(at(5), a, false);
-        let again = witness.begins(at(6), 0, "a", FencingToken::new(1), || true);
+        let again = witness.begins(at(6), 0, "a", FencingToken::new(1), Trust::Told(at(9)));
         witness.claimed(again, 10);
         assert_eq!(witness.figures().hand_offs, 0);
         assert_eq!(witness.violations(), [""; 0]);

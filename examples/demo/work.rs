@@ -7,7 +7,7 @@ use coordinator_node::{Lost, OwnedShard, WorkResult};
 use tokio::time::sleep;
 
 use crate::ledger::Ledger;
-use crate::witness::TenureId;
+use crate::witness::{TenureId, Trust};
 use crate::world::World;
 
 /// How long it takes to fold one event: so that crashes and revocations come in mid-work.
@@ -51,12 +51,12 @@ impl<'a> Tenure<'a> {
         let view = shard.view();
         let token = shard.token()?;
         let index = usize::from(shard.id().get());
-        let trusted = move || view.token().is_ok();
+        let trust = Trust::Asked(Box::new(move || view.token().is_ok()));
         let now = world.now();
         let id = world
             .record()
             .witness
-            .begins(now, index, node, token, trusted);
+            .begins(now, index, node, token, trust);
         Ok(Self { world, node, id })
     }
 
@@ -70,12 +70,7 @@ impl<'a> Tenure<'a> {
 
     fn saved(&self, ledger: &Ledger) {
         let mut record = self.world.record();
-        let before = record.witness.saved_total();
-        record.witness.saved(self.id, ledger.folded);
-        let added = record.witness.saved_total() - before;
-        if let Some(node) = record.nodes.iter_mut().find(|node| node.name == self.node) {
-            node.saved += added;
-        }
+        record.saved(self.id, self.node, ledger.folded);
     }
 
     fn drained(&self) {

@@ -10,7 +10,7 @@ use crate::faults::Fault;
 use crate::moves::Moves;
 use crate::source::Source;
 use crate::state::{LogLine, NodeState, Phase, Tone};
-use crate::witness::Witness;
+use crate::witness::{TenureId, Witness};
 
 /// A handle on the shared record. Cheap to clone.
 #[derive(Clone)]
@@ -76,12 +76,13 @@ impl World {
 
     /// Tells what happened.
     pub(crate) fn tell(&self, tone: Tone, text: impl Into<String>) {
-        let line = LogLine {
-            at: self.now(),
-            tone,
-            text: text.into(),
-        };
-        self.record().log.push(line);
+        self.tell_of(self.now(), tone, text);
+    }
+
+    /// Tells what happened then.
+    pub(crate) fn tell_of(&self, at: Duration, tone: Tone, text: impl Into<String>) {
+        let text = text.into();
+        self.record().log.push(LogLine { at, tone, text });
     }
 
     /// Counts a broken promise, and tells of it.
@@ -117,6 +118,16 @@ impl Record {
             terms: Vec::new(),
             faults: BTreeMap::new(),
             log: Vec::new(),
+        }
+    }
+
+    /// The store has accepted a node's events up to `place`.
+    pub(crate) fn saved(&mut self, tenure: TenureId, node: &str, place: usize) {
+        let before = self.witness.saved_total();
+        self.witness.saved(tenure, place);
+        let added = self.witness.saved_total() - before;
+        if let Some(node) = self.nodes.iter_mut().find(|known| known.name == node) {
+            node.saved += added;
         }
     }
 

@@ -5,6 +5,7 @@ use std::env;
 use crate::error::Error;
 use crate::process::{self, cargo};
 use crate::report::Steps;
+use crate::servers::Servers;
 use crate::{examples, models, sim, targets};
 
 /// The faults and hand-offs of the demo differ with its seed.
@@ -27,6 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     steps.step("simulation", || sim::run(&[]));
     steps.step("examples", || examples::run(&[]));
     steps.step("demo", demo);
+    steps.step("demo on Postgres", demo_on_postgres);
     steps.step("other platforms", other_platforms);
     steps.finish()
 }
@@ -56,6 +58,20 @@ fn demo() -> Result<(), Error> {
         ]))?;
     }
     Ok(())
+}
+
+/// As processes on a database, which are really killed and frozen.
+fn demo_on_postgres() -> Result<(), Error> {
+    let Some(servers) = Servers::if_there()? else {
+        println!("SKIPPED, for want of a database: the demo on Postgres");
+        return Ok(());
+    };
+    let mut command = cargo(["run", "--release", "--example", "demo", "--", "--backend"]);
+    match servers.postgres_url() {
+        // Not shown: there may be a password in it.
+        Some(url) => process::run_as("the demo on Postgres", command.arg(url)),
+        None => Err(Error::Server("the server has no URL".to_owned())),
+    }
 }
 
 fn other_platforms() -> Result<(), Error> {

@@ -30,7 +30,7 @@ fn state() -> State {
     };
     State {
         seed: 7,
-        speed: "×10".into(),
+        pace: "speed ×10".into(),
         now: Duration::from_secs(127),
         span: Duration::from_secs(200),
         released: 6_000,
