@@ -24,7 +24,7 @@ const TABLES: [&str; 3] = [
 ];
 
 const APPLY: &str = "\
-    with batch as (select * from events where shard = $1 and id > $2 order by id limit 50), \
+    with batch as (select * from events where shard = $1 and id > $2 order by id limit 10), \
     applied as ( \
         insert into balances as b select account, sum(cents), count(*) from batch group by account \
         on conflict (account) do update \
@@ -55,6 +55,14 @@ async fn fold(shard: OwnedShard, pool: PgPool) -> WorkResult {
     Ok(())
 }
 
+/// Waits until so many events are applied.
+async fn reach(pool: &PgPool, events: i64) -> anyhow::Result<()> {
+    while applied(pool).await? < events {
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
 async fn applied(pool: &PgPool) -> anyhow::Result<i64> {
     let sum = sqlx::query_scalar("select coalesce(sum(events), 0)::bigint from balances");
     Ok(sum.fetch_one(pool).await?)
@@ -74,16 +82,11 @@ async fn main() -> anyhow::Result<()> {
     }
     let first = tokio::spawn(project(a.clone(), pool.clone()));
     let second = tokio::spawn(project(b.clone(), pool.clone()));
-    sleep(Duration::from_millis(300)).await;
+    let limit = Duration::from_secs(30);
+    timeout(limit, reach(pool, EVENTS / 4)).await??;
     a.shutdown().await?; // it finishes its batches, and b goes on where it has come to
     println!("a leaves after {} events of both", applied(pool).await?);
-    let rest = async {
-        while applied(pool).await? < EVENTS {
-            sleep(Duration::from_millis(50)).await;
-        }
-        anyhow::Ok(())
-    };
-    timeout(Duration::from_secs(30), rest).await??;
+    timeout(limit, reach(pool, EVENTS)).await??;
     b.shutdown().await?;
     first.await??;
     second.await??;
