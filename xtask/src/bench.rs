@@ -28,13 +28,19 @@ const TARGETS: &[(&str, Target)] = &[
     ("bus/50_subscribers", Target::AtLeast(200e3)),
 ];
 
+/// The benchmark that measures a store, not ours alone: only by its name, for it takes ten minutes.
+const OF_POSTGRES: &str = "postgres";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    if let Some((OF_POSTGRES, groups)) = split(arguments) {
+        return of_postgres(groups);
+    }
     let figures = process::target_dir().join("criterion");
     let benches = artifacts::build(
         "bench",
         &["bench", "--workspace", "--all-features", "--no-run"],
     )?;
-    for bench in &benches {
+    for bench in benches.iter().filter(|bench| bench.name != OF_POSTGRES) {
         let mut command = Command::new(&bench.executable);
         command.arg("--bench").args(arguments).stdin(Stdio::null());
         command
@@ -56,6 +62,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
         )
     );
     Ok(())
+}
+
+fn split(arguments: &[String]) -> Option<(&str, &[String])> {
+    let (first, others) = arguments.split_first()?;
+    Some((first, others))
+}
+
+/// It starts its servers and nodes by itself, and shows its own table.
+fn of_postgres(groups: &[String]) -> Result<(), Error> {
+    let bench = [
+        "bench",
+        "--package",
+        "coordinator-tests",
+        "--bench",
+        OF_POSTGRES,
+        "--",
+    ];
+    process::run(process::cargo(bench).args(groups))
 }
 
 /// What one benchmark measured.

@@ -1,0 +1,244 @@
+//! How long nobody leads.
+//!
+//! The nodes are processes of their own, and every moment is read from the one clock of the machine.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use coordinator_tests::servers::{Direction, Mode, Program, Proxy};
+use tokio::time::{sleep, timeout};
+
+use crate::figure::{Figure, Target, Unit, middle, worst};
+use crate::nodes::{PATIENCE, after, first_of, process};
+use crate::raw::{Session, session};
+use crate::run::Bench;
+
+/// A leader and who wait for its place.
+const NODES: usize = 3;
+const TTL: Duration = Duration::from_secs(10);
+/// For faults after which the lease has to run out.
+const TTLS: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+const LATE: f64 = 0.050;
+/// How often it is looked whether all candidates wait.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Who waits for the leader's place in the server.
+const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+
+/// Some nodes, one of which leads.
+struct Fleet {
+    urls: Vec<String>,
+    ttl: Duration,
+    order: String,
+    programs: Vec<Program>,
+    leader: usize,
+    look: std::sync::Arc<Session>,
+}
+
+impl Fleet {
+    async fn start(bench: &Bench, urls: Vec<String>, ttl: Duration) -> anyhow::Result<Self> {
+        // Nothing is told but who leads: acting costs time that is measured.
+        let order = format!("lead e every=600000 ttl={}", ttl.as_millis());
+        let mut programs = Vec::new();
+        for url in &urls {
+            programs.push(process(url, ttl, &[&order])?);
+        }
+        let (leader, _) = first_of(&mut programs, "elected e ").await?;
+        let look = session(&bench.url()).await?;
+        let fleet = Self {
+            urls,
+            ttl,
+            order,
+            programs,
+            leader,
+            look,
+        };
+        fleet.all_wait().await?;
+        Ok(fleet)
+    }
+
+    /// The same URL for all of them.
+    async fn alike(bench: &Bench, schema: &str, ttl: Duration) -> anyhow::Result<Self> {
+        let url = bench.namespace(schema);
+        Self::start(bench, vec![url; NODES], ttl).await
+    }
+
+    fn leader(&mut self) -> &mut Program {
+        &mut self.programs[self.leader]
+    }
+
+    /// Until the server has every candidate in its queue.
+    async fn all_wait(&self) -> anyhow::Result<()> {
+        let waiting = async {
+            loop {
+                let row = self.look.query_one(WAITING, &[]).await?;
+                if usize::try_from(row.get::<_, i64>(0))? >= self.programs.len() - 1 {
+                    return anyhow::Ok(());
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PATIENCE, waiting)
+            .await
+            .context("the candidates do not wait")?
+    }
+
+    /// Who leads next, and how long after that moment.
+    async fn next(&mut self, since: Duration) -> anyhow::Result<(usize, Duration)> {
+        let (leader, elected) = first_of(&mut self.programs, "elected e ").await?;
+        Ok((leader, after(&elected, since)?))
+    }
+
+    /// Puts a new process in the place of one.
+    async fn replace(&mut self, which: usize, leader: usize) -> anyhow::Result<()> {
+        self.programs[which] = process(&self.urls[which], self.ttl, &[&self.order])?;
+        self.leader = leader;
+        self.all_wait().await
+    }
+
+    /// Kills the leader so often.
+    async fn kill(&mut self, rounds: usize) -> anyhow::Result<Vec<Duration>> {
+        let mut spans = Vec::new();
+        for _ in 0..rounds {
+            let (dead, at) = (self.leader, self.leader().kill()?);
+            let (leader, span) = self.next(at).await?;
+            spans.push(span);
+            self.replace(dead, leader).await?;
+        }
+        Ok(spans)
+    }
+}
+
+/// `kill -9`, on a direct path.
+pub(crate) async fn killed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut fleet = Fleet::alike(bench, "leader_killed", TTL).await?;
+    let spans = fleet.kill(bench.rounds(50)).await?;
+    let what = |which| format!("kill −9 of the leader to the next one, direct path: {which}");
+    let most = spans.len();
+    Ok(vec![
+        Figure::alone(
+            what("p50"),
+            Unit::Seconds,
+            middle(&spans),
+            Target::AtMost(0.010),
+        ),
+        Figure::alone(
+            what(&format!("worst of {most}")),
+            Unit::Seconds,
+            worst(&spans),
+            Target::AtMost(0.050),
+        ),
+    ])
+}
+
+/// From the end of the leader's work to its successor's beginning.
+pub(crate) async fn resigned(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut fleet = Fleet::alike(bench, "leader_resigned", TTL).await?;
+    let mut spans = Vec::new();
+    for _ in 0..bench.rounds(50) {
+        fleet.leader().tell("resign e")?;
+        let stopped = fleet.leader().until("stopped e ", PATIENCE).await?;
+        let old = fleet.leader;
+        let (leader, span) = fleet.next(stopped.at).await?;
+        spans.push(span);
+        fleet.leader = leader;
+        fleet.programs[old].until("resigned e", PATIENCE).await?;
+        let order = fleet.order.clone();
+        fleet.programs[old].tell(&order)?;
+        fleet.all_wait().await?;
+    }
+    let what = |which| format!("clean resign to the next leader: {which}");
+    Ok(vec![
+        Figure::alone(
+            what("p50"),
+            Unit::Seconds,
+            middle(&spans),
+            Target::AtMost(0.003),
+        ),
+        Figure::alone(
+            what("worst of 50"),
+            Unit::Seconds,
+            worst(&spans),
+            Target::Nothing,
+        ),
+    ])
+}
+
+/// SIGSTOP: everything stays connected, and nothing is sent any more.
+pub(crate) async fn frozen(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for ttl in TTLS {
+        let schema = format!("leader_frozen_{}", ttl.as_millis());
+        let mut fleet = Fleet::alike(bench, &schema, ttl).await?;
+        let mut spans = Vec::new();
+        for _ in 0..bench.rounds(8) {
+            let (old, at) = (fleet.leader, fleet.leader().suspend()?);
+            let (leader, span) = fleet.next(at).await?;
+            spans.push(span);
+            fleet.programs[old].kill()?;
+            fleet.replace(old, leader).await?;
+        }
+        figures.push(expiry("frozen leader to the next one", ttl, &spans, LATE));
+    }
+    Ok(figures)
+}
+
+/// Cut off: nothing passes any more, and neither side is told. The path is declared direct, for a
+/// proxy does the cutting.
+pub(crate) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for ttl in TTLS {
+        let schema = format!("leader_cut_{}", ttl.as_millis());
+        let (mut proxies, mut urls) = (Vec::new(), Vec::new());
+        for _ in 0..NODES {
+            let proxy = Proxy::to(bench.server.address()).await?;
+            let url = bench.server.url_at(proxy.port());
+            urls.push(format!("{url}?schema={schema}&direct=true"));
+            proxies.push(proxy);
+        }
+        let mut fleet = Fleet::start(bench, urls, ttl).await?;
+        let mut spans = Vec::new();
+        for _ in 0..bench.rounds(8) {
+            let old = fleet.leader;
+            let at = coordinator_tests::servers::process::now();
+            proxies[old].set(Direction::Both, Mode::Lose);
+            let (leader, span) = fleet.next(at).await?;
+            spans.push(span);
+            fleet.programs[old].kill()?;
+            proxies[old].reset_all().await;
+            proxies[old].set(Direction::Both, Mode::Pass);
+            fleet.replace(old, leader).await?;
+        }
+        figures.push(expiry("leader cut off to the next one", ttl, &spans, LATE));
+    }
+    Ok(figures)
+}
+
+/// `kill -9` where a proxy stands between, so that no end of a session is believed.
+pub(crate) async fn proxied(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let ttl = Duration::from_secs(1);
+    let proxy = Proxy::to(bench.server.address()).await?;
+    let url = format!(
+        "{}?schema=leader_proxied",
+        bench.server.url_at(proxy.port())
+    );
+    let mut fleet = Fleet::start(bench, vec![url; NODES], ttl).await?;
+    let spans = fleet.kill(bench.rounds(10)).await?;
+    Ok(vec![expiry(
+        "kill −9 of the leader, through a proxy",
+        ttl,
+        &spans,
+        0.0,
+    )])
+}
+
+/// The worst of spans that may take a TTL, and so much more.
+fn expiry(what: &str, ttl: Duration, spans: &[Duration], late: f64) -> Figure {
+    let what = format!("{what}, ttl {ttl:?}: worst of {}", spans.len());
+    let target = Target::AtMost(ttl.as_secs_f64() + late);
+    Figure::alone(what, Unit::Seconds, worst(spans), target)
+}

@@ -1,0 +1,53 @@
+//! Nodes in this process, and nodes as processes of their own.
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use coordinator_node::{Backend, Node};
+use coordinator_postgres::{PostgresBackend, PostgresConfig, Spill};
+use coordinator_tests::servers::Program;
+use coordinator_tests::servers::process::Event;
+use futures_util::future::select_all;
+
+use crate::run::Bench;
+
+/// Enough for anything that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A node in this process.
+pub(crate) async fn node(bench: &Bench, schema: &str, spill: Spill) -> anyhow::Result<Node> {
+    let config = PostgresConfig::new(bench.url()).schema(schema).spill(spill);
+    let backend = PostgresBackend::connect(config).await?;
+    Ok(Node::builder("bench")
+        .backend(Backend::from(backend))
+        .start()
+        .await?)
+}
+
+/// A node in a process of its own, with its first orders.
+pub(crate) fn process(url: &str, ttl: Duration, orders: &[&str]) -> anyhow::Result<Program> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pg_node"));
+    command.args(["--url", url, "--ttl", &ttl.as_millis().to_string()]);
+    let started = Program::start(command.args(orders));
+    started.context("start a node as a process")
+}
+
+/// Waits until one of them says something that begins so, and returns which.
+pub(crate) async fn first_of(
+    programs: &mut [Program],
+    beginning: &str,
+) -> anyhow::Result<(usize, Event)> {
+    let waiting = programs
+        .iter_mut()
+        .map(|program| Box::pin(program.until(beginning, PATIENCE)));
+    let (said, which, _) = select_all(waiting).await;
+    Ok((which, said?))
+}
+
+/// How long after `since` it was.
+pub(crate) fn after(event: &Event, since: Duration) -> io::Result<Duration> {
+    let early = || io::Error::other(format!("`{}` came before its cause", event.text));
+    event.at.checked_sub(since).ok_or_else(early)
+}
