@@ -1,7 +1,10 @@
-//! Tests across crates, and of the documents; the simulation; and the servers that tests need.
+//! Tests across crates, and of the documents; the simulation; the servers that tests need; and the
+//! soak on them.
 
 pub mod servers;
 pub mod sim;
+#[cfg(unix)]
+pub mod soak;
 
 pub mod models;
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::process::{self, cargo};
 use crate::report::Steps;
 use crate::servers::Servers;
-use crate::{examples, models, sim, targets};
+use crate::{examples, models, sim, soak, targets};
 
 /// The faults and hand-offs of the demo differ with its seed.
 const SEEDS: [&str; 2] = ["1", "2"];
@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     steps.step("tests", || process::run(&mut cargo(["xtask", "test"])));
     steps.step("models", || models::run(&[]));
     steps.step("simulation", || sim::run(&[]));
+    steps.step("soak", soak::short);
     steps.step("examples", || examples::run(&[]));
     steps.step("demo", demo);
     steps.step("demo on Postgres", demo_on_postgres);

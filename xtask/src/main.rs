@@ -19,6 +19,7 @@ mod process;
 mod report;
 mod servers;
 mod sim;
+mod soak;
 mod targets;
 mod test;
 
@@ -45,6 +46,12 @@ usage: cargo xtask <command> [arguments]
                          get one as tests do, and are skipped where there is none
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
                          figures in one table, against their targets
+  bench postgres [GROUP..]
+                         measure the Postgres backend on a private server, beside what can be
+                         written by hand; --list names the groups of figures
+  soak [--minutes N] [--seed S] [--trace]
+                         nodes as processes on a private server, under random faults, for 30
+                         minutes; then look for two holders, lost messages, and leaks
   sim [ARGS]             the simulation: whole fleets under faults, each from one seed, every step
                          checked. By default 2,000 seeds; a violation prints its replay:
                            cargo xtask sim --seeds 200000 --first 5000 --jobs 4
@@ -93,6 +100,7 @@ fn run(mut arguments: Vec<String>) -> Result<(), Error> {
         "examples" => examples::run(&arguments),
         "bench" => bench::run(&arguments),
         "sim" => sim::run(&arguments),
+        "soak" => soak::run(&arguments),
         "models" => models::run(&arguments),
         "mutants" => mutants::run(&arguments),
         "check-targets" => targets::run(&arguments),

@@ -52,6 +52,37 @@ pub(crate) fn run_as(shown: &str, command: &mut Command) -> Result<(), Error> {
     Err(Error::Failed { program, code })
 }
 
+/// Builds programs of our tests, optimised, and runs the one called `name`, which speaks for itself.
+pub(crate) fn run_optimised(
+    name: &str,
+    programs: &[&str],
+    arguments: &[String],
+) -> Result<(), Error> {
+    let mut build = cargo([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "coordinator-tests",
+    ]);
+    for program in programs {
+        build.args(["--bin", program]);
+    }
+    // Not announced: with `--quiet` its last line is all there is.
+    let status = build.status().map_err(Error::io("start `cargo build`"))?;
+    succeeded(&build, status)?;
+    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
+    let mut program = Command::new(target_dir().join("release").join(file));
+    let status = program.args(arguments).status();
+    let status = status.map_err(Error::io(format!("start `{name}`")))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        // It has said what was wrong, and its last line stays the last.
+        Some(code) => Err(Error::Told(u8::try_from(code).unwrap_or(1))),
+        None => succeeded(&program, status),
+    }
+}
+
 /// Runs a program, gives each line of its standard output to `each`, and returns how it ended.
 pub(crate) fn read_lines(
     command: &mut Command,

@@ -6,6 +6,7 @@ use coordinator_node::{
     BoxError, ElectionConfig, LeaseView, LockConfig, Node, Quorum, ReleaseError,
 };
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 use crate::order::Order;
 use crate::reign::Reign;
@@ -40,26 +41,52 @@ pub(crate) async fn lead(
     }
 }
 
-/// Takes the lock, and holds it until told to end or until it is lost; settings: `ttl`, `every`.
+/// Takes the lock, and holds it until told to end or until it is lost; settings: `ttl`, `every`, and
+/// `for`: gives it back after so long, and takes it again after as long, until told to end.
 pub(crate) async fn hold(
     node: Node,
     order: Order,
     mut end: oneshot::Receiver<()>,
 ) -> Result<(), BoxError> {
+    let turn = order.span("for")?;
+    loop {
+        let goes_on = hold_once(&node, &order, &mut end, turn).await?;
+        let Some(turn) = turn.filter(|_| goes_on) else {
+            return Ok(());
+        };
+        sleep(turn).await;
+    }
+}
+
+/// Whether it was neither told to end nor shut down.
+async fn hold_once(
+    node: &Node,
+    order: &Order,
+    end: &mut oneshot::Receiver<()>,
+    turn: Option<Duration>,
+) -> Result<bool, BoxError> {
     let name = order.subject()?;
     let mut config = LockConfig::new(name);
     config.ttl = order.span("ttl")?;
     let lock = node.lock(config);
     let guard = tokio::select! {
         guard = lock.acquire() => guard?,
-        _ = &mut end => return Ok(()),
+        _ = &mut *end => return Ok(false),
     };
-    let work = reign(name, guard.view(), &order)?;
-    let ends = Ends::new(&node, &mut end, guard.draining());
-    if ends.wait(work).await.is_some() {
+    let reign = reign(name, guard.view(), order)?;
+    let work = async {
+        match turn {
+            // A turn that is over ends as if it had been asked for.
+            Some(turn) => drop(timeout(turn, reign).await),
+            None => reign.await,
+        }
+    };
+    let ends = Ends::new(node, end, guard.draining());
+    let ending = ends.wait(work).await;
+    if ending.is_some() || guard.token().is_ok() {
         told_of(name, guard.release().await);
     }
-    Ok(())
+    Ok(!matches!(ending, Some(Ending::Asked | Ending::Down)))
 }
 
 fn election(order: &Order) -> Result<ElectionConfig, BoxError> {

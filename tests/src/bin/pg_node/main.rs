@@ -7,10 +7,10 @@
 //! | order | what it does, and says |
 //! |---|---|
 //! | `lead NAME` | campaigns for the election, again and again: `elected`, `acts`, `lost`, `stopped` |
-//! | `hold NAME` | the same for a lock, once |
+//! | `hold NAME` | the same for a lock, once, or in turns |
 //! | `resign NAME` | ends either: `stopped`, then `resigned` |
 //! | `shards KEYSPACE COUNT` | runs the shards that it owns, `KEYSPACE/ID`: as a leader does |
-//! | `publish TOPIC COUNT` | publishes numbers, counted from 0: `published` |
+//! | `publish TOPIC COUNT` | publishes numbers, counted from 0: `published`, `accepted` |
 //! | `subscribe TOPIC` | `subscribed`, `got`, `gap`, `malformed`, `closed` |
 //! | `members` | `members`, and all their names, at each change |
 //! | `quit` | shuts the node down: `down` |

@@ -3,7 +3,7 @@
 use coordinator_node::{BoxError, Bytes, Gap, Incoming, Node, Start, Topic};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
-use tokio::time::interval;
+use tokio::time::{Interval, interval};
 
 use crate::order::Order;
 use crate::{chain, say};
@@ -12,52 +12,65 @@ use crate::{chain, say};
 const IN_FLIGHT: usize = 256;
 
 /// Publishes numbers; settings: `from`, the first; `size`, the bytes of each; `every`, the pause
-/// between two. Says `published TOPIC NUMBER OUTCOME` of those that fail, and `published TOPIC` at the end.
+/// between two; `each=1` to be told of each. Says `published TOPIC NUMBER OUTCOME` of those that fail,
+/// `accepted TOPIC NUMBER` of the others if it is to, and `published TOPIC` at the end.
 pub(crate) async fn publish(node: Node, order: Order) -> Result<(), BoxError> {
     let topic = Topic::<Bytes>::named(order.subject()?.to_owned());
     let first: u64 = order.number("from")?.unwrap_or(0);
     let count: u64 = order.count()?;
     let size = order.number("size")?.unwrap_or(0);
+    let each = order.text("each").is_some();
     let mut pace = order.span("every")?.map(interval);
     let bus = node.bus();
     let mut under_way = FuturesOrdered::new();
     let mut failed = 0_u64;
-    let told = |(number, outcome): (u64, Result<(), _>)| match outcome {
-        Ok(()) => 0,
-        Err(error) => {
-            let error: coordinator_node::BusError = error;
-            say(format_args!(
-                "published {} {number} {}",
-                topic.name(),
-                chain(&error)
-            ));
-            1
-        }
-    };
-    for number in first..first + count {
-        if let Some(pace) = &mut pace {
-            pace.tick().await;
-        }
-        let sent = bus.publish(&topic, &payload(number, size));
-        under_way.push_back(async move { (number, sent.await) });
-        while under_way.len() >= IN_FLIGHT {
-            failed += under_way.next().await.map_or(0, told);
+    let mut numbers = first..first + count;
+    let mut draining = std::pin::pin!(node.draining());
+    loop {
+        // In turns, so that each is told of when it is known, and none waits for another's pace.
+        let outcome = tokio::select! {
+            biased;
+            Some(outcome) = under_way.next() => outcome,
+            // What is under way still leaves.
+            () = &mut draining, if !numbers.is_empty() => {
+                numbers = 0..0;
+                continue;
+            }
+            () = due(&mut pace), if under_way.len() < IN_FLIGHT && !numbers.is_empty() => {
+                if let Some(number) = numbers.next() {
+                    let sent = bus.publish(&topic, &payload(number, size));
+                    under_way.push_back(async move { (number, sent.await) });
+                }
+                continue;
+            }
+            else => break,
+        };
+        match outcome {
+            (number, Ok(())) if each => drop(say(format_args!("accepted {topic} {number}"))),
+            (_, Ok(())) => (),
+            (number, Err(error)) => {
+                failed += 1;
+                let error = chain(&error);
+                say(format_args!("published {topic} {number} {error}"));
+            }
         }
     }
-    while let Some(outcome) = under_way.next().await {
-        failed += told(outcome);
-    }
-    say(format_args!(
-        "published {} all, {failed} failed",
-        topic.name()
-    ));
+    say(format_args!("published {topic} all, {failed} failed"));
     Ok(())
+}
+
+/// When the next one may leave.
+async fn due(pace: &mut Option<Interval>) {
+    if let Some(pace) = pace {
+        pace.tick().await;
+    }
 }
 
 /// A number, filled up to a size.
 fn payload(number: u64, size: usize) -> Bytes {
-    let number = number.to_string();
-    format!("{number:.<size$}").into()
+    let mut payload = number.to_string().into_bytes();
+    payload.resize(payload.len().max(size), b'.');
+    payload.into()
 }
 
 /// Subscribes; settings: `start=oldest`, or `after=CURSOR`; `capacity`.
