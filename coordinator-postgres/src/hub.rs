@@ -23,6 +23,8 @@ use crate::takeover::witness_silence;
 /// U5: how often the listening session is probed, and how long the answer may take.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
+/// How long the silence of W may last before it counts as gone (P6).
+pub(crate) const PROBE: Duration = PROBE_EVERY.saturating_add(PROBE_WITHIN);
 
 /// What is shared.
 pub(crate) struct Hub {
@@ -229,8 +231,7 @@ impl Ready {
 
     async fn witness(&self) -> Result<Session, ConnectError> {
         let timeouts = Timeouts {
-            idle: witness_silence(self.config.max_ttl, PROBE_EVERY + PROBE_WITHIN)
-                .max(PROBE_EVERY * 3),
+            idle: witness_silence(self.config.max_ttl, PROBE).max(PROBE_EVERY * 3),
             check: Duration::from_secs(1),
         };
         let bells = self.bells.clone();
@@ -262,6 +263,9 @@ impl Watcher for Ringer {
 }
 
 /// U5: a listener that hears nothing cannot tell silence from a dead peer.
+///
+/// It is given up, not closed: the term locks in it are the evidence that this process lives, and who
+/// trusts in one of its terms keeps it open until the store knows better (P6).
 async fn probe(session: std::sync::Weak<Session>) {
     let mut ticks = interval(PROBE_EVERY);
     loop {
@@ -269,10 +273,12 @@ async fn probe(session: std::sync::Weak<Session>) {
         let Some(session) = session.upgrade().filter(|session| !session.is_ended()) else {
             return;
         };
+        let sent = std::time::Instant::now();
         let answer = session.client().query_typed("select 1", &[]);
         if !matches!(timeout(PROBE_WITHIN, answer).await, Ok(Ok(_))) {
-            session.close();
+            session.give_up("a probe was not answered in time");
             return;
         }
+        session.note_heard(sent);
     }
 }

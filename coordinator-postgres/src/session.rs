@@ -8,6 +8,7 @@ mod wire;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use coordinator_core::BoxError;
 use futures_util::future::poll_fn;
@@ -43,6 +44,9 @@ pub(crate) struct Session {
     pid: Option<i32>,
     ends: Ends,
     ended: watch::Receiver<Option<Ended>>,
+    end: watch::Sender<Option<Ended>>,
+    /// When the last request was sent that was answered, of those that ask for nothing else.
+    heard: Mutex<Instant>,
     task: AbortHandle,
 }
 
@@ -59,18 +63,32 @@ impl Session {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let (tell, ended) = watch::channel(None);
+        let (end, ended) = watch::channel(None);
+        let tell = end.clone();
+        let given_up = ended.clone();
+        let mut inbox = inbox;
+        let inbox = move |news| {
+            if given_up.borrow().is_none() {
+                inbox(news);
+            }
+        };
         let task = tokio::spawn(async move {
             let reason = drive(connection, inbox).await;
             trace!(reason, "session ended");
             let reason = reason.into();
-            tell.send_replace(Some(Ended { reason }));
+            tell.send_if_modified(|ended| {
+                let first = ended.is_none();
+                ended.get_or_insert(Ended { reason });
+                first
+            });
         });
         Self {
             client,
             pid,
             ends,
             ended,
+            end,
+            heard: Mutex::new(Instant::now()),
             task: task.abort_handle(),
         }
     }
@@ -112,6 +130,29 @@ impl Session {
         self.client.is_closed() || self.ended.borrow().is_some()
     }
 
+    /// Notes that what was sent then has been answered.
+    pub(crate) fn note_heard(&self, sent: Instant) {
+        let mut heard = lock(&self.heard);
+        *heard = sent.max(*heard);
+    }
+
+    /// How long ago the request was sent that was the last to be answered, of those that ask whether
+    /// the session lives.
+    pub(crate) fn heard_since(&self) -> Duration {
+        lock(&self.heard).elapsed()
+    }
+
+    /// Gives the session up, and leaves its socket open: for this process it has ended, and nothing
+    /// arrives from it any more, but what it holds on the server stays until it is dropped.
+    pub(crate) fn give_up(&self, reason: &str) {
+        let reason = reason.into();
+        self.end.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert(Ended { reason });
+            first
+        });
+    }
+
     /// Closes the socket at once, without a farewell: the server sees the end of the stream.
     pub(crate) fn close(&self) {
         self.task.abort();
@@ -140,7 +181,10 @@ impl fmt::Debug for Session {
     }
 }
 
-async fn drive<S, T>(mut connection: Connection<S, T>, mut inbox: Inbox) -> String
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    mut inbox: impl FnMut(Notification),
+) -> String
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,

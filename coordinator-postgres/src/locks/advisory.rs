@@ -119,6 +119,9 @@ impl AdvisoryLocks {
         };
         let verdict = judge(pong, grant.line.due());
         if verdict.is_ok() {
+            if !witness {
+                grant.term.let_go_of_former();
+            }
             return Ok(Renewal::Renewed);
         }
         if pong.is_none() && self.register(&grant, witness).await? {

@@ -13,3 +13,4 @@ mod locks;
 mod members;
 mod row_leases;
 mod takeovers;
+mod witness;

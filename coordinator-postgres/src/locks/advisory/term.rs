@@ -1,7 +1,7 @@
 //! The term lock: held in W, for as long as the work of a term may run (P6).
 
 use std::fmt;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use tokio_postgres::types::Type;
 use tracing::debug;
 
-use crate::hub::{Hub, query};
+use crate::hub::{Hub, PROBE, query};
 use crate::link::{Link, State};
 use crate::session::{Session, lock};
+use crate::takeover::claims_witness;
 
 /// The lock of one term, taken in whichever session is W at present.
 pub(super) struct Term {
@@ -24,8 +25,9 @@ pub(super) struct Term {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// The session that holds it.
-    by: Weak<Session>,
+    /// The session that holds it. Kept open, even where it was given up as W: closed by ourselves
+    /// it would pass for the death of this process (P6).
+    by: Option<Arc<Session>>,
     /// The work has stopped: nothing takes it again.
     freed: bool,
 }
@@ -53,7 +55,26 @@ impl Term {
     /// Whether W holds it now.
     fn is_held(&self, witness: &Arc<Session>) -> bool {
         let held = lock(&self.held);
-        !held.freed && Weak::ptr_eq(&held.by, &Arc::downgrade(witness))
+        let by = held.by.as_ref();
+        !held.freed && by.is_some_and(|by| Arc::ptr_eq(by, witness))
+    }
+
+    /// Whether W holds it, and was heard of late: one that was not may be gone already.
+    fn may_be_claimed(&self, witness: &Arc<Session>) -> bool {
+        claims_witness(self.is_held(witness), witness.heard_since(), PROBE)
+    }
+
+    /// The store knows that there is no witness: the session that was given up may go.
+    pub(super) fn let_go_of_former(&self) {
+        let present = self.witness();
+        let mut held = lock(&self.held);
+        let is_present = match (&held.by, &present) {
+            (Some(by), Some(present)) => Arc::ptr_eq(by, present),
+            (None | Some(_), _) => false,
+        };
+        if !is_present {
+            held.by = None;
+        }
     }
 
     /// Takes it in W unless W has it. False: W is down, or slow, or another session still has it.
@@ -62,11 +83,14 @@ impl Term {
             return false;
         };
         if self.is_held(&witness) {
-            return true;
+            return self.may_be_claimed(&witness);
         }
         let term = self.clone();
         // Not dropped half-way: what the statement did must be known.
-        let taking = tokio::spawn(async move { term.take(&witness).await });
+        let taking = tokio::spawn(async move {
+            let taken = term.take(&witness).await;
+            taken && term.may_be_claimed(&witness)
+        });
         matches!(timeout(within, taking).await, Ok(Ok(true)))
     }
 
@@ -85,7 +109,7 @@ impl Term {
         )
         .await;
         if taken {
-            lock(&self.held).by = Arc::downgrade(witness);
+            lock(&self.held).by = Some(witness.clone());
         }
         taken
     }
@@ -96,7 +120,7 @@ impl Term {
         let by = {
             let mut held = lock(&self.held);
             held.freed = true;
-            std::mem::take(&mut held.by).upgrade()
+            held.by.take()
         };
         if let Some(witness) = by.filter(|witness| !witness.is_ended()) {
             ask(
