@@ -19,6 +19,16 @@ pub enum Leases {
     Row,
 }
 
+impl Leases {
+    /// As it is stored, and written in a URL.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Advisory => "advisory",
+            Self::Row => "row",
+        }
+    }
+}
+
 /// When a successor may start after a holder that did not release (rule P5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Takeover {
@@ -75,7 +85,8 @@ pub struct PostgresConfig {
     pub spill: Spill,
     /// How places in the durable log are counted.
     pub cursors: Cursors,
-    /// How leases are held.
+    /// How leases are held. A constant of the schema: all processes must name the same, and the first
+    /// one stores it.
     pub leases: Leases,
     /// When a successor may start.
     pub takeover: Takeover,

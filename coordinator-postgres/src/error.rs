@@ -147,6 +147,20 @@ pub enum ConnectError {
         /// The schema.
         schema: String,
     },
+    /// Another process holds leases in another way.
+    #[error(
+        "schema `{schema}` holds leases by `{stored}`, this process by `{ours}`: all must name the same. To \
+         change it, stop all processes for the longest TTL, then `update {schema}.identity set leases = \
+         '{ours}'`"
+    )]
+    OtherLeases {
+        /// The schema.
+        schema: String,
+        /// What is stored.
+        stored: String,
+        /// What this process named.
+        ours: &'static str,
+    },
     /// The server refused a statement of the set-up.
     #[error("Postgres refused to {doing}")]
     Failed {

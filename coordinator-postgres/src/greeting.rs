@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
+use crate::config::PostgresConfig;
 use crate::error::ConnectError;
 use crate::names::Schema;
 use crate::session::{Session, Target};
@@ -98,14 +99,15 @@ pub(crate) struct Identity {
     pub(crate) session: String,
 }
 
-/// Reads the store's identities, and refuses another longest TTL (I4).
+/// Reads the store's identities, and refuses other constants of the namespace: the longest TTL (I4),
+/// and how leases are held.
 pub(crate) async fn identify(
     session: &Session,
     schema: &Schema,
-    max_ttl: Duration,
+    config: &PostgresConfig,
 ) -> Result<Identity, ConnectError> {
     let failed = |error| ConnectError::failed("read the store's identity", error);
-    let hello = schema.sql("select memory, session, max_ttl from {schema}.hello()");
+    let hello = schema.sql("select memory, session, max_ttl, leases from {schema}.hello()");
     let rows = session.client().query_typed(&hello, &[]).await;
     let rows = rows.map_err(failed)?;
     let Some(row) = rows.first() else {
@@ -115,11 +117,19 @@ pub(crate) async fn identify(
         });
     };
     let stored = Duration::from_millis(u64::try_from(row.get::<_, i64>(2)).unwrap_or_default());
-    if stored != max_ttl {
+    if stored != config.max_ttl {
         return Err(ConnectError::OtherMaxTtl {
             schema: schema.as_str().to_owned(),
             stored,
-            ours: max_ttl,
+            ours: config.max_ttl,
+        });
+    }
+    let leases: &str = row.get(3);
+    if leases != config.leases.word() {
+        return Err(ConnectError::OtherLeases {
+            schema: schema.as_str().to_owned(),
+            stored: leases.to_owned(),
+            ours: config.leases.word(),
         });
     }
     Ok(Identity {

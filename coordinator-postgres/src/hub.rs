@@ -208,7 +208,7 @@ impl Ready {
         if migrates {
             schema::prepare(session.client(), &self.schema, &self.config).await?;
         }
-        let identity = greeting::identify(&session, &self.schema, self.config.max_ttl).await?;
+        let identity = greeting::identify(&session, &self.schema, &self.config).await?;
         let settings = guarantees::probe(&session).await?;
         let mut facts = lock(&self.facts);
         facts.control = Some((greeting, identity));
@@ -239,7 +239,7 @@ impl Ready {
         let session = self.target.dial(Some(timeouts), inbox).await?;
         let greeting = greeting::greet(&session, &self.target).await?;
         greeting::refuse_pooler(&session, &greeting, &self.target)?;
-        let identity = greeting::identify(&session, &self.schema, self.config.max_ttl).await?;
+        let identity = greeting::identify(&session, &self.schema, &self.config).await?;
         let listen = format!("listen \"{}\"", self.schema.channel());
         let listening = session.client().batch_execute(&listen).await;
         listening.map_err(|error| ConnectError::failed("listen", error))?;

@@ -1,7 +1,5 @@
 //! The objects in our schema: made by embedded steps with a history of their own.
 
-use std::time::Duration;
-
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -43,7 +41,7 @@ pub fn migration_sql(config: &PostgresConfig) -> Result<String, ConnectError> {
         schema.sql("create schema if not exists {schema}")
     );
     for step in STEPS {
-        text.push_str(&statements(&schema, config.max_ttl, step));
+        text.push_str(&statements(&schema, config, step));
         text.push('\n');
         text.push_str(&noted(&schema, step.0));
         text.push_str(";\n");
@@ -52,9 +50,10 @@ pub fn migration_sql(config: &PostgresConfig) -> Result<String, ConnectError> {
     Ok(text)
 }
 
-fn statements(schema: &Schema, max_ttl: Duration, step: &Step) -> String {
+fn statements(schema: &Schema, config: &PostgresConfig, step: &Step) -> String {
     let text = schema.sql(&step.1.join("\n"));
-    text.replace("{max_ttl}", &max_ttl.as_millis().to_string())
+    text.replace("{max_ttl}", &config.max_ttl.as_millis().to_string())
+        .replace("{leases}", config.leases.word())
 }
 
 fn noted(schema: &Schema, version: i32) -> String {
@@ -112,7 +111,7 @@ async fn migrate(
         client.batch_execute(&made).await.map_err(failed)?;
     }
     for step in STEPS.iter().filter(|step| step.0 > found) {
-        let text = statements(schema, config.max_ttl, step);
+        let text = statements(schema, config, step);
         let applied = client.batch_execute(&text).await;
         applied.map_err(|error| in_the_way(schema, error))?;
         let noted = client.batch_execute(&noted(schema, step.0)).await;

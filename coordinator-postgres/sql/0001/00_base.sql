@@ -13,7 +13,9 @@ create table {schema}.identity (
     birth uuid not null default gen_random_uuid(),
     memory text not null,
     since timestamptz not null,
-    max_ttl bigint not null
+    max_ttl bigint not null,
+    -- How leases are held, by all: `advisory` or `row`. One kind does not see the renewals of the other.
+    leases text not null check (leases in ('advisory', 'row'))
 );
 
 -- One row that a crash of the server empties: with it go all sessions and session locks, though
@@ -83,12 +85,13 @@ begin
 end $$;
 
 -- What a session is told when it begins.
-create function {schema}.hello() returns table (memory text, session text, quarantine bigint, max_ttl bigint, birth uuid)
+create function {schema}.hello() returns table (memory text, session text, quarantine bigint, max_ttl bigint, birth uuid, leases text)
 language plpgsql volatile as $$
 begin
     return query
-        select {schema}.memory() || '/' || known.birth, {schema}.session_identity(), {schema}.quarantine(), known.max_ttl, known.birth
+        select {schema}.memory() || '/' || known.birth, {schema}.session_identity(), {schema}.quarantine(), known.max_ttl, known.birth, known.leases
         from {schema}.identity as known;
 end $$;
 
-insert into {schema}.identity (memory, since, max_ttl) values ({schema}.memory(), '-infinity', {max_ttl});
+insert into {schema}.identity (memory, since, max_ttl, leases)
+    values ({schema}.memory(), '-infinity', {max_ttl}, '{leases}');

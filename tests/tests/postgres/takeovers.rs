@@ -8,7 +8,7 @@ use coordinator_core::{
     Acquisition, Backend, Claim, ClaimId, FencingToken, Instance, Key, LockBackend, LockError,
     Release, Renewal,
 };
-use coordinator_postgres::{Leases, PostgresConfig, Takeover};
+use coordinator_postgres::{Leases, PostgresBackend, PostgresConfig, Takeover};
 use coordinator_tests::servers::{Schema, fresh_schema};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
@@ -352,19 +352,19 @@ async fn the_ninth_campaign_of_a_process_waits_without_a_session() {
     }
 }
 
-/// A holder by row keeps a claim by session lock out, while a fleet changes from one kind to the other.
+/// One kind of lease does not see the renewals of the other, so a schema has one.
 #[tokio::test]
-async fn a_lease_held_by_a_row_is_respected() {
+async fn a_schema_has_one_kind_of_lease() {
     let Some(schema) = fresh_schema() else { return };
-    let ttl = Duration::from_secs(1);
-    let row = Process::with(&schema, "row", |config| config.leases(Leases::Row)).await;
-    let a = Process::start(&schema, "a", Takeover::Evidence).await;
-    let claim = row.claim("k", 1, ttl);
-    let asked = Instant::now();
-    let token = row.granted(&claim).await;
-    let answer = a.locks.acquire(&a.claim("k", 1, TTL)).await;
-    assert!(matches!(answer, Ok(Acquisition::HeldBy(_))), "{answer:?}");
-    let later = timeout(ttl + SOON, a.next(&a.claim("k", 2, TTL))).await;
-    assert!(later.expect("it has expired") > token);
-    assert!(asked.elapsed() >= ttl, "after {:?}", asked.elapsed());
+    let first = Process::start(&schema, "a", Takeover::Evidence).await;
+    let config = PostgresConfig::new(schema.url())
+        .schema(schema.name())
+        .leases(Leases::Row);
+    let refused = PostgresBackend::connect(config).await.map(drop);
+    let error = refused.expect_err("another kind").to_string();
+    assert!(
+        error.contains("holds leases by `advisory`, this process by `row`"),
+        "{error}"
+    );
+    drop(first);
 }
