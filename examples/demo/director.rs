@@ -55,6 +55,9 @@ async fn all_saved(world: &World, deadline: Duration) {
             let missing = world.source().total() - world.record().witness.saved_total();
             return world.violated(format!("{missing} events are not saved after {deadline:?}"));
         }
+        if world.record().nobody_is_left() {
+            return world.violated("no node is left to fold what is not saved".into());
+        }
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -45,7 +45,7 @@ use schema::Schema;
 const SPAN: Duration = Duration::from_secs(50);
 
 /// How long the fleet may then take to fold what is left, before it counts as stuck.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long a member lives without a heartbeat, unless the database sees that it is dead.
 const TTL: Duration = Duration::from_secs(3);

@@ -131,6 +131,12 @@ impl Record {
         }
     }
 
+    /// Whether all nodes have ended.
+    pub(crate) fn nobody_is_left(&self) -> bool {
+        let ended = |node: &NodeState| matches!(node.phase, Phase::Left | Phase::Crashed);
+        self.nodes.iter().all(ended)
+    }
+
     /// The names of the nodes that are in this phase.
     pub(crate) fn nodes_in(&self, phase: Phase) -> Vec<String> {
         let there = self.nodes.iter().filter(|node| node.phase == phase);

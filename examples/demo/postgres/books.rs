@@ -107,7 +107,11 @@ impl Books {
     async fn place(&self, shard: usize) -> anyhow::Result<usize> {
         let last = self.held(shard, "observer", FencingToken::new(NUMBER_LIMIT - 1))?;
         let mut tx = self.pool.begin().await?;
-        let place = last.load_in(&mut tx).await?.unwrap_or(0);
+        let place = match last.load_in(&mut tx).await {
+            // Nobody has ever had it.
+            Err(FenceError::NoRow { .. }) => return Ok(0),
+            place => place?.unwrap_or(0),
+        };
         tx.commit().await?;
         Ok(place)
     }

@@ -127,7 +127,7 @@ async fn serve(name: &str, run: Run, setup: Setup, reporter: &Reporter) -> anyho
         reporter: reporter.clone(),
     });
     node.run_shards(shards, move |shard| {
-        projection::project(shard, desk.clone())
+        projection::project_and_tell(shard, desk.clone())
     })
     .await?;
     Ok(node.shutdown().await?)

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::books;
 use super::reporter::{Reporter, Tenure};
+use super::said::What;
 use crate::source::Source;
 
 /// How long it takes to fold one event: so that crashes and revocations come in mid-work.
@@ -23,11 +24,25 @@ pub(super) struct Desk {
     pub(super) reporter: Reporter,
 }
 
+/// As [`project`], and tells of a failure that is not that the shard is lost: it is tried again.
+pub(super) async fn project_and_tell(shard: OwnedShard, desk: Arc<Desk>) -> WorkResult {
+    let (view, index) = (shard.view(), usize::from(shard.id().get()));
+    let reporter = desk.reporter.clone();
+    let done = project(shard, desk).await;
+    if let Err(error) = &done
+        && view.token().is_ok()
+    {
+        let why = error.to_string();
+        reporter.say(What::Stumbled { shard: index, why });
+    }
+    done
+}
+
 /// Projects one shard's events into tables, in order, for as long as the shard is this node's.
 ///
 /// Rows and position are one transaction, which the database refuses to an old owner: so each event
 /// counts exactly once, whatever happens to the nodes.
-pub(super) async fn project(shard: OwnedShard, desk: Arc<Desk>) -> WorkResult {
+async fn project(shard: OwnedShard, desk: Arc<Desk>) -> WorkResult {
     let tenure = Tenure::begin(&shard, &desk.reporter)?;
     let index = usize::from(shard.id().get());
     let mut tx = desk.pool.begin().await?;

@@ -209,6 +209,10 @@ impl Recorder {
                 let text = format!("{name} has left");
                 self.world.tell_of(at, Tone::Plain, text);
             }
+            What::Stumbled { shard, why } => {
+                let text = format!("{name} begins shard {shard} again: {why}");
+                self.world.tell_of(at, Tone::Bad, text);
+            }
             What::Failed(why) => {
                 source.may_end = true;
                 self.world.enters(name, Phase::Crashed);
@@ -252,7 +256,12 @@ impl Recorder {
             What::Folded { .. } => record.witness.folded(id),
             What::Saved { place, .. } => record.saved(id, name, place),
             What::Ended { drained, .. } => record.witness.ended(at, id, drained),
-            What::Tick | What::Live | What::Begins { .. } | What::Left | What::Failed(_) => {}
+            What::Tick
+            | What::Live
+            | What::Begins { .. }
+            | What::Left
+            | What::Stumbled { .. }
+            | What::Failed(_) => {}
         }
     }
 }

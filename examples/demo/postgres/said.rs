@@ -47,6 +47,8 @@ pub(super) enum What {
     Saved { tenure: u64, place: usize },
     /// The work on a shard has ended; `drained`: in good order.
     Ended { tenure: u64, drained: bool },
+    /// The work on a shard that is still held failed, and why. It is begun again.
+    Stumbled { shard: usize, why: String },
     /// The node has finished, and left.
     Left,
     /// The node cannot go on, and why.
@@ -74,9 +76,14 @@ impl fmt::Display for Said {
             What::Saved { tenure, place } => write!(f, "saved {tenure} {place}"),
             What::Ended { tenure, drained } => write!(f, "ended {tenure} {drained}"),
             What::Left => f.write_str("left"),
-            What::Failed(why) => write!(f, "failed {}", why.replace('\n', "; ")),
+            What::Stumbled { shard, why } => write!(f, "stumbled {shard} {}", in_a_line(why)),
+            What::Failed(why) => write!(f, "failed {}", in_a_line(why)),
         }
     }
+}
+
+fn in_a_line(why: &str) -> String {
+    why.replace('\n', "; ")
 }
 
 /// A line that no node would tell.
@@ -125,7 +132,11 @@ fn parse(line: &str) -> Option<Said> {
             drained: words.next()?,
         },
         "left" => What::Left,
-        "failed" => What::Failed(std::mem::take(&mut words.0).to_owned()),
+        "stumbled" => What::Stumbled {
+            shard: words.next()?,
+            why: words.rest(),
+        },
+        "failed" => What::Failed(words.rest()),
         _ => return None,
     };
     let at = time(at)?;
@@ -140,6 +151,10 @@ impl Words<'_> {
         let (word, rest) = self.0.split_once(' ').unwrap_or((self.0, ""));
         self.0 = rest;
         word.parse().ok()
+    }
+
+    fn rest(&mut self) -> String {
+        std::mem::take(&mut self.0).to_owned()
     }
 
     fn time(&mut self) -> Option<Duration> {
@@ -177,6 +192,10 @@ mod tests {
                 drained: true,
             },
             What::Left,
+            What::Stumbled {
+                shard: 3,
+                why: "pool timed out".into(),
+            },
             What::Failed("no connection left (53300)".into()),
         ] {
             let at = machine_time();
