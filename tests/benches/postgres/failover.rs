@@ -47,7 +47,7 @@ impl Fleet {
         for url in &urls {
             programs.push(process(url, ttl, &[&order])?);
         }
-        let (leader, _) = first_of(&mut programs, "elected e ").await?;
+        let (leader, _) = first_of(&mut programs, None, "elected e ").await?;
         let look = session(&bench.url()).await?;
         let fleet = Self {
             urls,
@@ -87,9 +87,10 @@ impl Fleet {
             .context("the candidates do not wait")?
     }
 
-    /// Who leads next, and how long after that moment.
+    /// Who leads next, in the leader's place, and how long after that moment.
     async fn next(&mut self, since: Duration) -> anyhow::Result<(usize, Duration)> {
-        let (leader, elected) = first_of(&mut self.programs, "elected e ").await?;
+        let old = Some(self.leader);
+        let (leader, elected) = first_of(&mut self.programs, old, "elected e ").await?;
         Ok((leader, after(&elected, since)?))
     }
 

@@ -34,15 +34,20 @@ pub(crate) fn process(url: &str, ttl: Duration, orders: &[&str]) -> anyhow::Resu
     started.context("start a node as a process")
 }
 
-/// Waits until one of them says something that begins so, and returns which.
+/// Waits until one of them, but not that one, says something that begins so, and returns which.
 pub(crate) async fn first_of(
     programs: &mut [Program],
+    but: Option<usize>,
     beginning: &str,
 ) -> anyhow::Result<(usize, Event)> {
-    let waiting = programs
+    let others = programs
         .iter_mut()
-        .map(|program| Box::pin(program.until(beginning, PATIENCE)));
-    let (said, which, _) = select_all(waiting).await;
+        .enumerate()
+        .filter(|(which, _)| Some(*which) != but);
+    let waiting = others.map(|(which, program)| {
+        Box::pin(async move { (which, program.until(beginning, PATIENCE).await) })
+    });
+    let ((which, said), ..) = select_all(waiting).await;
     Ok((which, said?))
 }
 

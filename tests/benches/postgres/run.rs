@@ -116,11 +116,14 @@ async fn measure(chosen: impl Iterator<Item = &Group>, quick: bool) -> anyhow::R
                 eprintln!("{}", table(&measured));
                 figures.extend(measured);
             }
-            Ok(Err(error)) => failed.push(format!("{name}: {error:#}")),
-            Err(_) => failed.push(format!("{name}: not done within {LIMIT:?}")),
-        }
-        if let Some(why) = failed.last() {
-            eprintln!("{why}");
+            other => {
+                let why = match other {
+                    Ok(Err(error)) => format!("{name}: {error:#}"),
+                    _ => format!("{name}: not done within {LIMIT:?}"),
+                };
+                eprintln!("{why}");
+                failed.push(why);
+            }
         }
     }
     println!("{}", table(&figures));
