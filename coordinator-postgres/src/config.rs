@@ -146,6 +146,7 @@ impl PostgresConfig {
     /// | `cursors` | `watermark`, `counter` |
     /// | `migrate`, `fast_death`, `direct` | `true`, `false` |
     /// | `max_ttl_seconds` | a whole number |
+    /// | `application_name` | what the server shows as the name of our sessions |
     ///
     /// # Errors
     /// [`ConnectError::BadSetting`] for another value of one of these.
@@ -177,6 +178,7 @@ impl PostgresConfig {
         let boolean = ["true", "false"];
         match name {
             "schema" => value.clone_into(&mut self.schema),
+            "application_name" => value.clone_into(&mut self.application_name),
             "leases" => {
                 let all = [("advisory", Leases::Advisory), ("row", Leases::Row)];
                 self.leases = choose("leases", value, &all)?;
@@ -320,10 +322,12 @@ mod tests {
 
     #[test]
     fn a_url_may_choose_and_the_rest_is_the_drivers() -> Result<(), ConnectError> {
-        let url = "postgres://me@h/db?schema=billing&sslmode=require&leases=row&direct=true";
+        let url = "postgres://me@h/db?schema=billing&sslmode=require&leases=row&direct=true\
+            &application_name=invoices";
         let config = PostgresConfig::from_url(url)?;
         assert_eq!(config.url, "postgres://me@h/db?sslmode=require");
         assert_eq!(config.schema, "billing");
+        assert_eq!(config.application_name, "invoices");
         assert_eq!(config.leases, Leases::Row);
         assert_eq!(config.direct, Some(true));
         Ok(())
