@@ -235,7 +235,7 @@ impl Ready {
             check: Duration::from_secs(1),
         };
         let bells = self.bells.clone();
-        let inbox: Inbox = Box::new(move |news| bells.heard(news.payload()));
+        let inbox: Inbox = Arc::new(move |news| bells.heard(news.payload()));
         let session = self.target.dial(Some(timeouts), inbox).await?;
         let greeting = greeting::greet(&session, &self.target).await?;
         greeting::refuse_pooler(&session, &greeting, &self.target)?;

@@ -23,11 +23,11 @@ pub(crate) use wire::Ends;
 use crate::error::CallError;
 
 /// What is done with each notification, on the session's own task. Must not block.
-pub(crate) type Inbox = Box<dyn FnMut(Notification) + Send>;
+pub(crate) type Inbox = Arc<dyn Fn(Notification) + Send + Sync>;
 
 /// A session whose notifications nobody wants.
 pub(crate) fn no_inbox() -> Inbox {
-    Box::new(|_| {})
+    Arc::new(|_| {})
 }
 
 /// How a session ended.
@@ -66,7 +66,6 @@ impl Session {
         let (end, ended) = watch::channel(None);
         let tell = end.clone();
         let given_up = ended.clone();
-        let mut inbox = inbox;
         let inbox = move |news| {
             if given_up.borrow().is_none() {
                 inbox(news);
@@ -181,10 +180,7 @@ impl fmt::Debug for Session {
     }
 }
 
-async fn drive<S, T>(
-    mut connection: Connection<S, T>,
-    mut inbox: impl FnMut(Notification),
-) -> String
+async fn drive<S, T>(mut connection: Connection<S, T>, inbox: impl Fn(Notification)) -> String
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,

@@ -84,7 +84,8 @@ impl Target {
         places.join(", ")
     }
 
-    /// Dials the hosts in order, and takes the first that lets us in.
+    /// Dials the hosts in order, and takes the first that lets us in. Of several, one that only reads
+    /// is passed over: which of them is the primary may change.
     pub(crate) async fn dial(
         &self,
         timeouts: Option<Timeouts>,
@@ -94,10 +95,9 @@ impl Target {
         if let Some(timeouts) = timeouts {
             config.options(options(self.config.get_options(), timeouts));
         }
-        let mut inbox = Some(inbox);
         let mut last = None;
         for place in &self.places {
-            let attempt = self.dial_one(&config, place, &mut inbox);
+            let attempt = self.dial_primary(&config, place, &inbox);
             match timeout(self.within, attempt).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) => last = Some(error),
@@ -114,11 +114,26 @@ impl Target {
         }))
     }
 
+    async fn dial_primary(
+        &self,
+        config: &Config,
+        place: &Place,
+        inbox: &Inbox,
+    ) -> Result<Session, ConnectError> {
+        let session = self.dial_one(config, place, inbox).await?;
+        if self.places.len() > 1 && reads_only(&session).await? {
+            return Err(ConnectError::ReadOnly {
+                host: place.to_string(),
+            });
+        }
+        Ok(session)
+    }
+
     async fn dial_one(
         &self,
         config: &Config,
         place: &Place,
-        inbox: &mut Option<Inbox>,
+        inbox: &Inbox,
     ) -> Result<Session, ConnectError> {
         let unreachable = |error: std::io::Error| ConnectError::Unreachable {
             host: place.to_string(),
@@ -132,17 +147,28 @@ impl Target {
         let stream = Peek::new(wire, pid.clone(), asks);
         let refused = |error: tokio_postgres::Error| refusal(place, error);
         let seen = || Some(pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0);
-        let mut take = || inbox.take().unwrap_or_else(super::no_inbox);
         #[cfg(feature = "tls")]
         if asks {
             let connector = self.tls.connector(place, pid.clone());
             let connected = config.connect_raw(stream, connector).await;
             let (client, connection) = connected.map_err(refused)?;
-            return Ok(Session::start(client, connection, seen(), ends, take()));
+            return Ok(Session::start(
+                client,
+                connection,
+                seen(),
+                ends,
+                inbox.clone(),
+            ));
         }
         let connected = config.connect_raw(stream, NoTls).await;
         let (client, connection) = connected.map_err(refused)?;
-        Ok(Session::start(client, connection, seen(), ends, take()))
+        Ok(Session::start(
+            client,
+            connection,
+            seen(),
+            ends,
+            inbox.clone(),
+        ))
     }
 
     /// Asks each host to cancel: only the one that runs the statement knows the key.
@@ -168,6 +194,14 @@ impl Target {
         }
         Ok(token.cancel_query_raw(stream, NoTls).await?)
     }
+}
+
+async fn reads_only(session: &Session) -> Result<bool, ConnectError> {
+    let asked = "select pg_catalog.pg_is_in_recovery()";
+    let answer = session.client().query_typed(asked, &[]).await;
+    let failed = |error| ConnectError::failed("ask whether the server is a standby", error);
+    let rows = answer.map_err(failed)?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// No TLS on a socket of this machine, as everywhere.
