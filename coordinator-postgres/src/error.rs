@@ -119,7 +119,8 @@ pub enum ConnectError {
     },
     /// The role may not do what is needed.
     #[error(
-        "the role lacks a right: {missing}; grant it, or see the least-privilege role in the crate's documentation"
+        "the role lacks a right: {missing}; grant it, or all that a role needs with the statements that \
+         `coordinator_postgres::role_sql` prints"
     )]
     NoRights {
         /// What the server said.
@@ -353,7 +354,7 @@ pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
             "the server is read-only: it is a standby, or was demoted; connect to the primary"
         }
         "42501" => {
-            "grant the role what is missing: see the least-privilege role in the documentation"
+            "grant the role what is missing: `coordinator_postgres::role_sql` prints all that it needs"
         }
         "42P01" | "42883" | "42703" | "3F000" => {
             "the schema is missing or older than this program: let it migrate, or apply `migration_sql`"

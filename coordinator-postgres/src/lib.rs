@@ -19,6 +19,7 @@ mod locks;
 mod members;
 mod names;
 mod pool;
+mod role;
 mod schema;
 mod session;
 #[doc(hidden)] // Public for the model of take-overs in `tests`, and for nobody else.
@@ -31,4 +32,5 @@ pub use bus::Outbox;
 pub use config::{Cursors, Leases, PostgresConfig, Spill, Takeover};
 pub use error::ConnectError;
 pub use fence::{Fence, FenceError, PgTx, SaveIn};
+pub use role::role_sql;
 pub use schema::migration_sql;
