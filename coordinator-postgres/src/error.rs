@@ -175,10 +175,15 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether trying again later may help.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::ReadOnly { .. }
-        )
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::ReadOnly { .. } => true,
+            // A server that shuts down in mid-word, that has no room, whose locks were all taken.
+            Self::Failed { source, .. } => {
+                let told = source.downcast_ref::<Advised>();
+                told.is_some_and(|told| outcome_of_error(&told.0) != Outcome::Refused)
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn failed(doing: &'static str, error: tokio_postgres::Error) -> Self {
@@ -272,16 +277,17 @@ impl fmt::Display for CallError {
 
 impl From<tokio_postgres::Error> for CallError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let outcome = match error.code() {
-            Some(state) => outcome_of(state),
-            // The session ended, or the answer could not be read.
-            None => Outcome::Unknown,
-        };
+        let outcome = outcome_of_error(&error);
         Self {
             outcome,
             source: Box::new(Advised(error)),
         }
     }
+}
+
+fn outcome_of_error(error: &tokio_postgres::Error) -> Outcome {
+    // Without a code: the session ended, or the answer could not be read.
+    error.code().map_or(Outcome::Unknown, outcome_of)
 }
 
 /// By class: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
@@ -356,7 +362,7 @@ pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
         "42501" => {
             "grant the role what is missing: `coordinator_postgres::role_sql` prints all that it needs"
         }
-        "42P01" | "42883" | "42703" | "3F000" => {
+        "42P01" | "42883" | "42703" | "42704" | "3F000" => {
             "the schema is missing or older than this program: let it migrate, or apply `migration_sql`"
         }
         "54000" => {
