@@ -23,17 +23,21 @@ const NOT_SHOWN: &[(&str, &str)] = &[];
 /// Scenarios marked S that no simulation can show, and why. There is none at present.
 const NOT_SIMULATED: &[(&str, &str)] = &[];
 
+/// Scenarios marked F that no test on a real server shows, and why.
+const NOT_FAULTED: &[(&str, &str)] = &[(
+    "B20",
+    "what publishing costs the host application is measured, not tested",
+)];
+
+/// Where tests are that break real servers.
+const FAULTS: &str = "tests/tests/postgres";
+
 /// Where tests are that simulate.
 const SIMULATION: &str = "tests/";
 
 /// Rules that no test can show yet, and why.
 const RULES_NOT_SHOWN: &[(&str, &str)] = &[
-    ("I3", "the memory backend has no session identity"),
     ("G5", "no backend sees sessions end yet"),
-    (
-        "U5",
-        "the memory backend has no connection that could be half open",
-    ),
     (
         "U7",
         "the memory backend carries payloads of every size inline: it sends no references",
@@ -111,6 +115,15 @@ fn every_simulated_scenario_is_shown_by_a_test_of_its_name_or_named_with_the_rea
     });
     let complain = |scenario: &&Defined| format!("{}: no test bears its name", scenario.id);
     no_complaints(&nameless.map(complain).collect::<Vec<_>>())
+}
+
+#[test]
+fn every_fault_scenario_is_shown_on_a_real_server_or_named_with_the_reason() -> Checked {
+    let scenarios = index::scenarios(&document("scenarios.md")?.1);
+    let faulted = scenarios
+        .iter()
+        .filter(|scenario| scenario.marks.contains('F'));
+    complete(&faulted.collect::<Vec<_>>(), FAULTS, NOT_FAULTED)
 }
 
 #[test]

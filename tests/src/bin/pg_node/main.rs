@@ -10,6 +10,7 @@
 //! | `hold NAME` | the same for a lock, once, or in turns |
 //! | `resign NAME` | ends either: `stopped`, then `resigned` |
 //! | `shards KEYSPACE COUNT` | runs the shards that it owns, `KEYSPACE/ID`: as a leader does |
+//! | `project KEYSPACE COUNT` | runs the shards, and in each a projection: see `projections` |
 //! | `publish TOPIC COUNT` | publishes numbers, counted from 0: `published`, `accepted` |
 //! | `subscribe TOPIC` | `subscribed`, `got`, `gap`, `malformed`, `closed` |
 //! | `members` | `members`, and all their names, at each change |
@@ -29,6 +30,7 @@
 mod leases;
 mod messages;
 mod order;
+mod projections;
 mod reign;
 mod shards;
 
@@ -133,6 +135,7 @@ impl Work {
             }
             "resign" => drop(self.ends.remove(order.subject()?)),
             "shards" => self.spawn(shards::run(node, order)),
+            "project" => self.spawn(projections::run(node, order)),
             "publish" => self.spawn(messages::publish(node, order)),
             "subscribe" => self.spawn(messages::subscribe(node, order)),
             "members" => self.spawn(members(node)),

@@ -26,13 +26,19 @@ pub(crate) async fn run(node: Node, order: Order) -> Result<(), BoxError> {
         every: order.span("every")?.unwrap_or(EVERY),
         linger: order.span("linger")?.unwrap_or_default(),
     };
-    let drain = order.span("drain")?.unwrap_or(Duration::from_secs(2));
-    let config = ShardConfig::new(pace.keyspace.as_str(), order.count()?)
-        .drain_timeout(drain)
-        .reshard_interval(Duration::from_millis(50));
+    let config = config(&order)?;
     node.run_shards(config, move |shard| work(shard, pace.clone()))
         .await?;
     Ok(())
+}
+
+/// How the keyspace of an order is served.
+pub(crate) fn config(order: &Order) -> Result<ShardConfig, BoxError> {
+    let drain = order.span("drain")?.unwrap_or(Duration::from_secs(2));
+    let config = ShardConfig::new(order.subject()?, order.count()?);
+    Ok(config
+        .drain_timeout(drain)
+        .reshard_interval(Duration::from_millis(50)))
 }
 
 async fn work(shard: OwnedShard, pace: Pace) -> Result<(), BoxError> {

@@ -1,0 +1,33 @@
+//! What all of these tests need: places, members, sessions, and the measure of overlap.
+
+mod member;
+mod place;
+mod reigns;
+mod sessions;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
+
+pub(crate) use member::{Member, first_of};
+pub(crate) use place::Place;
+pub(crate) use reigns::{Reign, longest_overlap, one_at_a_time, reigns};
+pub(crate) use sessions::Sessions;
+
+pub(crate) type Tested<T = ()> = anyhow::Result<T>;
+
+/// Longer than anything here takes.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// A connection of the test's own.
+pub(crate) async fn connect(url: &str) -> Tested<Client> {
+    let (client, connection) = timeout(LONG, tokio_postgres::connect(url, NoTls)).await??;
+    // Its error is the next statement's.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+pub(crate) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
