@@ -121,7 +121,12 @@ returns table (
 begin
     return query
         with here as materialized (
-            select pg_current_snapshot() as snapshot
+            select pg_current_snapshot() as snapshot, {schema}.log_identity() as identity
+        ), behind as materialized (
+            -- Once, not for each row that is returned.
+            select exists (
+                select from {schema}.log where log.topic = any (wanted) and log.xid >= pg_snapshot_xmin(here.snapshot)
+            ) as waiting from here
         ), found as materialized (
             select row.* from here, unnest(wanted, names) as one (topic, name) cross join lateral (
                 select log.* from {schema}.log
@@ -135,12 +140,11 @@ begin
                 - octet_length(found.payload) as before
             from found
         )
-        select {schema}.log_identity(), here.snapshot::text, floor.xid::text, floor.id, floor.number,
-            exists (select from {schema}.log where log.topic = any (wanted) and log.xid >= pg_snapshot_xmin(here.snapshot)),
+        select here.identity, here.snapshot::text, floor.xid::text, floor.id, floor.number, behind.waiting,
             sized.topic, sized.xid::text, sized.id, sized.number,
             floor(extract(epoch from sized.at) * 1000)::bigint, sized.origin, sized.instance,
             sized.stream, sized.sequence, sized.age, sized.beacon, sized.payload
-        from here
+        from here cross join behind
         left join lateral (
             select known.* from {schema}.log_floor as known
             where known.topic = any (wanted) and (known.xid, known.id) > (after_xid, after_id)
@@ -160,7 +164,15 @@ returns table (
 #variable_conflict use_column
 begin
     return query
-        with found as materialized (
+        with here as materialized (
+            -- Once, not for each row that is returned.
+            select {schema}.log_identity() as identity, pg_current_snapshot() as snapshot, exists (
+                select from unnest(wanted) as one (topic)
+                left join {schema}.log_counter as known on known.topic = one.topic
+                join {schema}.log on log.topic = one.topic and log.number is null
+                    and log.xid >= least(coalesce(known.scanned, '0'), pg_snapshot_xmin(pg_current_snapshot()))
+            ) as waiting
+        ), found as materialized (
             select row.* from unnest(wanted, names, after) as one (topic, name, after) cross join lateral (
                 select log.* from {schema}.log
                 where log.topic = one.topic and log.number > one.after
@@ -172,16 +184,11 @@ begin
                 - octet_length(found.payload) as before
             from found
         )
-        select {schema}.log_identity(), pg_current_snapshot()::text, floor.xid::text, floor.id, floor.number,
-            exists (
-                select from unnest(wanted) as one (topic)
-                left join {schema}.log_counter as known on known.topic = one.topic
-                join {schema}.log on log.topic = one.topic and log.number is null
-                    and log.xid >= least(coalesce(known.scanned, '0'), pg_snapshot_xmin(pg_current_snapshot()))),
+        select here.identity, here.snapshot::text, floor.xid::text, floor.id, floor.number, here.waiting,
             sized.topic, sized.xid::text, sized.id, sized.number,
             floor(extract(epoch from sized.at) * 1000)::bigint, sized.origin, sized.instance,
             sized.stream, sized.sequence, sized.age, sized.beacon, sized.payload
-        from (select) as here
+        from here
         left join lateral (
             select known.* from {schema}.log_floor as known
             join unnest(wanted, after) as one (topic, after) on known.topic = one.topic and known.number > one.after
