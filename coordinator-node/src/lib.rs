@@ -47,7 +47,8 @@
 //!
 //! # Features
 //!
-//! `json` (default): [`Json`] payloads. `memory`: the scheme `memory:` of [`connect()`]. `signal`:
+//! `json` (default): [`Json`] payloads. `memory`, `postgres`: the schemes of [`connect()`].
+//! `tls` (default): TLS for those over a network. `signal`:
 //! `signal::terminate`. `metrics`: the counters of [`telemetry`], through the `metrics` facade.
 
 mod builder;

@@ -103,6 +103,7 @@ impl Hub {
     }
 
     /// C.
+    #[allow(dead_code, reason = "members take locks in it")]
     pub(crate) fn control(&self) -> &Link {
         &self.control
     }

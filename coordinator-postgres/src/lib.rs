@@ -1,7 +1,4 @@
-//! The Postgres backend of Coordinator: leases, fenced transactions, members, and a bus that loses
-//! nothing silently.
-
-#![allow(dead_code, reason = "the parts come one after another")]
+#![doc = include_str!("../README.md")]
 
 mod assignments;
 mod backend;

@@ -10,7 +10,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use coordinator_core::BoxError;
 use futures_util::future::poll_fn;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -155,11 +154,6 @@ impl Session {
     /// Closes the socket at once, without a farewell: the server sees the end of the stream.
     pub(crate) fn close(&self) {
         self.task.abort();
-    }
-
-    /// Asks the server, over a connection of its own, to cancel the statement that runs here.
-    pub(crate) async fn cancel(&self, target: &Target) -> Result<(), BoxError> {
-        target.cancel(&self.client.cancel_token()).await
     }
 
     /// An error for a session that has ended.
