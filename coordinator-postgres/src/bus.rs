@@ -22,7 +22,6 @@ use tokio::time::timeout;
 use crate::config::{Cursors, Spill};
 use crate::error::{CallError, ConnectError};
 use crate::hub::{Hub, query};
-use crate::pool::Pool;
 use janitor::Janitor;
 use line::{Line, Row, Way};
 use log::{Log, LogFeed};
@@ -59,7 +58,7 @@ impl PostgresBus {
         if config.spill == Spill::Always {
             log::refuse_restored(&hub).await?;
         }
-        let pool = Arc::new(Pool::new(config, &hub.target));
+        let pool = hub.pool.clone();
         let router = Router::new(spill::fetcher(&hub.schema, pool.clone()));
         let ear = router.clone();
         hub.bells

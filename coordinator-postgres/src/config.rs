@@ -104,6 +104,9 @@ pub struct PostgresConfig {
     pub evict_writers: bool,
     /// How long the rows of durable messages are kept.
     pub retention: Duration,
+    /// How often the processes of a schema, all together, look for what nobody can need any more: ended
+    /// leases, members and groups. Ten minutes by default, a tenth of a second at least.
+    pub clean_every: Duration,
     /// What the server shows as the name of our sessions.
     pub application_name: String,
     /// How long `connect`, and each attempt to connect again, may take.
@@ -127,6 +130,7 @@ impl PostgresConfig {
             migrate: true,
             evict_writers: false,
             retention: Duration::from_hours(24),
+            clean_every: Duration::from_mins(10),
             application_name: "coordinator".to_owned(),
             connect_timeout: Duration::from_secs(10),
         }
@@ -274,6 +278,8 @@ setters! {
     evict_writers: bool;
     /// The same, with another time for which durable messages are kept.
     retention: Duration;
+    /// The same, with another rhythm of cleaning up.
+    clean_every: Duration;
     /// The same, with another limit for connecting.
     connect_timeout: Duration;
 }

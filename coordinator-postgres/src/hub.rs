@@ -14,8 +14,10 @@ use crate::config::{Leases, PostgresConfig};
 use crate::error::{CallError, ConnectError};
 use crate::greeting::{self, Greeting, Identity};
 use crate::guarantees::{self, Settings};
+use crate::janitor::Janitor;
 use crate::link::{Dialler, Link, Watcher};
 use crate::names::Schema;
+use crate::pool::Pool;
 use crate::schema;
 use crate::session::{Inbox, Session, Target, Timeouts, lock, no_inbox};
 use crate::takeover::witness_silence;
@@ -38,6 +40,9 @@ pub(crate) struct Hub {
     /// W: listens, and is the witness. `None`: a pooler stands between, and leases are rows.
     witness: Option<Link>,
     facts: Arc<Mutex<Facts>>,
+    /// For bulk reads, and for the janitors.
+    pub(crate) pool: Arc<Pool>,
+    _janitor: Janitor,
 }
 
 /// What the sessions found, renewed with each of them.
@@ -75,7 +80,10 @@ impl Hub {
                 Some(watcher),
             )
         });
+        let pool = Arc::new(Pool::new(&config, &target));
         Ok(Arc::new(Self {
+            _janitor: Janitor::start(&config, &schema, pool.clone()),
+            pool,
             config,
             schema,
             target,

@@ -11,6 +11,7 @@ mod fence;
 mod greeting;
 mod guarantees;
 mod hub;
+mod janitor;
 mod link;
 mod locks;
 mod members;

@@ -169,16 +169,18 @@ begin
 end $$;
 
 -- Makes room: who has been due for an hour becomes a tombstone, and tombstones go when their
--- retention has passed, unless a document names them. At most once a minute. The caller holds the lock of the group.
-create function {schema}.sweep_group(the_group uuid, quarantine bigint) returns void language plpgsql volatile as $$
+-- retention has passed, unless a document names them. At most once a minute. The caller holds the lock of the group. Says whether
+-- there are new tombstones.
+create function {schema}.sweep_group(the_group uuid, quarantine bigint) returns boolean language plpgsql volatile as $$
 declare
     moment timestamptz := clock_timestamp();
     forgotten record;
+    buries boolean := false;
 begin
     update {schema}.member_group as g set swept_at = moment
         where g.id = the_group and g.swept_at < moment - interval '1 minute';
     if not found then
-        return;
+        return false;
     end if;
     if quarantine = 0 then
         for forgotten in
@@ -188,6 +190,7 @@ begin
             for update
         loop
             perform {schema}.bury_if_due(the_group, forgotten.member_id, forgotten.incarnation, moment);
+            buries := true;
         end loop;
     end if;
     delete from {schema}.member as m
@@ -198,6 +201,7 @@ begin
             and not exists (
                 select from {schema}.member as m where m.group_id = i.group_id and m.member_id = i.member_id
             );
+    return buries;
 end $$;
 
 -- Begins a life, or finds the one that the same instance has begun before.
@@ -274,7 +278,7 @@ begin
                 perform {schema}.bury_if_due(the_group, the_member, former, moment);
             end loop;
         end if;
-        insert into {schema}.incarnation as i values (the_group, the_member, member_name, number)
+        insert into {schema}.incarnation as i (group_id, member_id, name, last) values (the_group, the_member, member_name, number)
             on conflict (group_id, member_id) do update set last = excluded.last;
         insert into {schema}.member (
             group_id, member_id, incarnation, name, instance, fixed, ttl, expires_at, direct,
@@ -424,7 +428,7 @@ begin
             the_group, the_member, the_life, member_name, '00000000-0000-0000-0000-000000000000', false, true,
             longest, moment + {schema}.span_of(longest), '{}', null, 1, '{}', 1
         );
-        insert into {schema}.incarnation as i values (the_group, the_member, member_name, the_life)
+        insert into {schema}.incarnation as i (group_id, member_id, name, last) values (the_group, the_member, member_name, the_life)
             on conflict (group_id, member_id) do update set last = greatest(i.last, excluded.last);
         perform {schema}.grow(the_group, true, false);
         return 'entered';

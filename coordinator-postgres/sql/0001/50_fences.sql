@@ -14,7 +14,7 @@ create table {schema}.claiming (
 
 create function {schema}.announce_claim(the_id uuid, the_shard integer, its_token bigint) returns void
 language sql volatile as $$
-    insert into {schema}.claiming as c values (the_id, the_shard, its_token)
+    insert into {schema}.claiming as c (keyspace_id, shard, token) values (the_id, the_shard, its_token)
         on conflict (keyspace_id, shard) do update set token = excluded.token where c.token < excluded.token
 $$;
 

@@ -1,16 +1,17 @@
-//! Deletes what need not be kept any more (rule U14): one process at a time, in small batches.
+//! Deletes messages that need not be kept any more (rule U14): one process at a time, in small batches.
+//! Its rhythm is the retention's, and it rests where nothing is kept: the other janitor is in
+//! `src/janitor.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt as _;
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::Notify;
-use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{Cursors, PostgresConfig, Spill};
 use crate::error::CallError;
+use crate::janitor::pause;
 use crate::names::Schema;
 use crate::pool::Pool;
 
@@ -132,10 +133,4 @@ impl Broom {
 enum Dust {
     Log,
     Spilled,
-}
-
-/// Spread over the processes: between this and a quarter more.
-async fn pause(span: Duration) {
-    let more = (span / 4).mul_f64(rand::rng().random::<f64>());
-    sleep(span + more).await;
 }
