@@ -9,7 +9,7 @@ use crate::config::PostgresConfig;
 use crate::error::{ConnectError, server_message};
 use crate::names::Schema;
 
-/// The version that this build needs. A newer one is fine: steps only add.
+/// The version that this build needs. A newer one is fine: steps only add (the rules are in the crate's README).
 pub(crate) const VERSION: i32 = 1;
 
 /// A step: its version, and its files in order.

@@ -4,6 +4,7 @@ mod commits;
 mod cuts;
 mod kit;
 mod sizes;
+mod versions;
 
 mod modes {
     use coordinator_postgres::{Cursors, PostgresConfig, Spill};

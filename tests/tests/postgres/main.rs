@@ -9,8 +9,10 @@
 mod bus;
 mod fences;
 mod fixture;
+mod janitor;
 mod locks;
 mod members;
 mod row_leases;
 mod takeovers;
+mod upgrades;
 mod witness;
