@@ -105,7 +105,7 @@ pub struct PostgresConfig {
     /// How long the rows of durable messages are kept.
     pub retention: Duration,
     /// How often the processes of a schema, all together, look for what nobody can need any more: ended
-    /// leases, members and groups. Ten minutes by default, a tenth of a second at least.
+    /// leases, members and groups. Ten minutes by default; between a tenth of a second and thirty days.
     pub clean_every: Duration,
     /// What the server shows as the name of our sessions.
     pub application_name: String,

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 
 /// The bounds of the rhythm.
 const OFTEN: Duration = Duration::from_millis(100);
-const RARELY: Duration = Duration::from_hours(24);
+const RARELY: Duration = Duration::from_hours(30 * 24);
 
 /// The task, as long as this lives.
 #[derive(Debug)]

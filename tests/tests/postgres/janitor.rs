@@ -56,6 +56,11 @@ const AGE: &str = "
     update {schema}.claiming set token = greatest(1, token - {ms});
     update {schema}.swept set at = at - {span};";
 
+/// Processes whose own janitors do nothing while the test looks.
+fn idle(schema: &Schema) -> PostgresConfig {
+    PostgresConfig::new(schema.url()).clean_every(Duration::MAX)
+}
+
 /// A schema, and a client beside the backend.
 struct Place {
     schema: Schema,
@@ -66,8 +71,7 @@ struct Place {
 impl Place {
     async fn new() -> Option<Self> {
         let schema = fresh_schema()?;
-        let config = PostgresConfig::new(schema.url());
-        let backend = Backend::from(connect(&schema, config).await);
+        let backend = Backend::from(connect(&schema, idle(&schema)).await);
         let client = client(schema.url()).await;
         Some(Self {
             schema,
@@ -123,7 +127,7 @@ impl Place {
         };
         self.run(&format!("update {{schema}}.identity set leases = '{word}'"))
             .await;
-        let config = PostgresConfig::new(self.schema.url()).leases(leases);
+        let config = idle(&self.schema).leases(leases);
         let backend = Backend::from(connect(&self.schema, config).await);
         backend.locks.expect("locks")
     }
@@ -177,9 +181,15 @@ impl Place {
     }
 }
 
+/// The call of a part of a round. Tests share a database, so each has a lock of its own.
+fn sweep_of(schema: &Schema, every: &str) -> String {
+    let name = schema.name();
+    format!("{name}.sweep(hashtextextended('{name}', 0), {every})")
+}
+
 /// A part of a round: how many rows went, and whether there is more.
 async fn sweep(client: &Client, schema: &Schema, every: i64) -> (i64, bool) {
-    let sweep = format!("select gone, more from {}.sweep(4711, $1)", schema.name());
+    let sweep = format!("select gone, more from {}", sweep_of(schema, "$1"));
     let row = client.query_one(&sweep, &[&every]).await;
     let row = row.expect("a sweep");
     (row.get(0), row.get(1))
@@ -366,7 +376,7 @@ async fn janitors_do_not_collide() {
 
     let mut first = client(place.schema.url()).await;
     let open = first.transaction().await.expect("a transaction");
-    let part = format!("select gone from {}.sweep(4711, 0)", place.schema.name());
+    let part = format!("select gone from {}", sweep_of(&place.schema, "0"));
     let row = open.query_one(&part, &[]).await.expect("a sweep");
     let gone: i64 = row.get(0);
     assert!(gone > 0);
@@ -378,18 +388,12 @@ async fn janitors_do_not_collide() {
     let mut others = Vec::new();
     for _ in 0..4 {
         let client = client(place.schema.url()).await;
-        let (url, name) = (
-            place.schema.url().to_owned(),
-            place.schema.name().to_owned(),
-        );
+        let part = part.clone();
         others.push(tokio::spawn(async move {
             let mut gone = 0;
-            let sweep = format!("select gone from {name}.sweep(4711, 0)");
             for _ in 0..20 {
-                let row = client.query_one(&sweep, &[]).await;
-                gone += row
-                    .unwrap_or_else(|error| panic!("{url}: {error}"))
-                    .get::<_, i64>(0);
+                let row = client.query_one(&part, &[]).await;
+                gone += row.expect("a sweep").get::<_, i64>(0);
             }
             gone
         }));

@@ -177,7 +177,8 @@ async fn serves(leases: Leases) {
         use_all(backend, &format!("before {number}")).await;
     }
     let other = client(schema.url()).await;
-    let sweep = format!("select gone, more from {}.sweep(4711, 0)", schema.name());
+    let name = schema.name();
+    let sweep = format!("select gone, more from {name}.sweep(hashtextextended('{name}', 0), 0)");
     other.query_one(&sweep, &[]).await.expect("a sweep");
     let newer = NEWER.replace("{schema}", schema.name());
     other.batch_execute(&newer).await.expect("a newer step");
@@ -191,7 +192,7 @@ async fn serves(leases: Leases) {
         }
     }
     other.query_one(&sweep, &[]).await.expect("a sweep");
-    let clean = format!("select {}.log_clean(4711, 0, false)", schema.name());
+    let clean = format!("select {name}.log_clean(hashtextextended('{name}', 0), 0, false)");
     other.query_one(&clean, &[]).await.expect("a clean log");
     let versions = format!("select max(version) from {}.history", schema.name());
     let newest = other.query_one(&versions, &[]).await.expect("a version");
