@@ -275,6 +275,12 @@ async fn what_lives_or_is_needed_stays() {
     for key in ["s/long", "s/unheard", "s/announced"] {
         granted(&sessions, &claim(key, 1)).await;
     }
+    for key in ["s/released", "s/young"] {
+        let claim = claim(key, 1);
+        let token = granted(&sessions, &claim).await;
+        let released = sessions.release(&claim, token, None).await;
+        released.expect("an answer");
+    }
     for key in ["r/long", "r/released"] {
         granted(&rows, &claim(key, 1)).await;
     }
@@ -297,8 +303,14 @@ async fn what_lives_or_is_needed_stays() {
              -- A crash has emptied the table of beats a moment ago.
              delete from {schema}.beat where id in (select id from {schema}.fence where key = 's/unheard');
              update {schema}.session_marker set at = clock_timestamp();
+             -- Released a moment ago; and long ago, with a token of six days ago.
+             update {schema}.fence set released_at = clock_timestamp() where key = 's/released';
+             update {schema}.fence set token = {schema}.wall() - 518400000 where key = 's/young';
+             update {schema}.beat set at = clock_timestamp()
+                where id in (select id from {schema}.fence where key in ('s/released', 's/young'));
              -- A take-over is under way.
              update {schema}.closing set token = {schema}.wall() where key = 's/announced';
+             insert into {schema}.closing (id, key, token) values (gen_random_uuid(), 's/first', {schema}.wall());
              -- Released, by a number that may have to be counted on.
              update {schema}.row_lease set released = true, released_at = clock_timestamp() - interval '3 days',
                 token = {schema}.wall() - 518400000 where key = 'r/released';
