@@ -141,9 +141,9 @@ mod tests {
         messages.accepted(1);
         messages.failed(2);
         messages.accepted(3);
-        [1, 3]
-            .into_iter()
-            .for_each(|number| messages.received(number));
+        for number in [1, 3] {
+            messages.received(number);
+        }
         assert!(messages.lost_silently().is_empty());
         let log = BTreeSet::from([1, 3]);
         assert!(messages.lost_durably(&log).is_empty());

@@ -12,7 +12,7 @@ const NEWS: Topic<String> = Topic::new("news");
 /// As a node of group `g` calls it.
 const WIRE: &str = "g/topic/news";
 
-/// B15: delivered on commit, and at once; gone on rollback.
+/// B15, U13: delivered on commit, and at once; gone on rollback.
 #[tokio::test]
 async fn the_outbox_delivers_what_is_committed_and_nothing_else() {
     for cursors in MODES {
@@ -68,7 +68,7 @@ async fn the_outbox_of_a_bus_that_keeps_nothing_says_what_to_choose() {
     pool.close().await;
 }
 
-/// B18: commits overtake each other; whoever resumes from any cursor skips nothing.
+/// B18, U9, U12: commits overtake each other; whoever resumes from any cursor skips nothing.
 #[tokio::test]
 async fn a_commit_that_was_overtaken_is_not_skipped() {
     for cursors in MODES {
@@ -173,8 +173,8 @@ async fn no_message_of_many_writers_is_skipped_by_a_reader_that_resumes() {
     }
 }
 
-/// B19: a long transaction elsewhere holds up the watermark, and never makes it skip; the counter is
-/// not held up.
+/// B19, U9, U12, U16: a long transaction elsewhere holds up the watermark, visibly, and never makes it
+/// skip; the counter is not held up.
 #[tokio::test]
 async fn a_long_transaction_elsewhere_stalls_the_watermark_and_not_the_counter() {
     for cursors in MODES {
@@ -237,7 +237,7 @@ async fn a_subscription_begins_at_its_snapshot() {
     pool.close().await;
 }
 
-/// B12: a reader that keeps up within the retention misses nothing that the janitor deletes; one that
+/// B12, U14: a reader that keeps up within the retention misses nothing that the janitor deletes; one that
 /// fell behind is told of the range.
 #[tokio::test]
 async fn whoever_falls_behind_the_retention_gets_a_gap_with_the_range() {

@@ -29,7 +29,7 @@ async fn payloads_around_every_limit_arrive_whole_and_in_order() {
     }
 }
 
-/// B7: a batch whose messages take all three ways arrives in its order.
+/// B7, U7: a batch whose messages take all three ways arrives in its order.
 #[tokio::test]
 async fn a_batch_of_all_sizes_keeps_its_order() {
     let Some(kit) = Kit::new(|config| config) else {

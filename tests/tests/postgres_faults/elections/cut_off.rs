@@ -65,7 +65,7 @@ fn now() -> Duration {
     coordinator_tests::servers::process::now()
 }
 
-/// E5: nothing passes between the leader and the server, and both think that the connection is there.
+/// E5, R4: nothing passes between the leader and the server, and both think that the connection is there.
 #[tokio::test]
 async fn e5_a_leader_behind_a_silent_network_steps_down_before_the_next_starts() -> Tested {
     for leases in ["advisory", "row"] {
