@@ -1,6 +1,9 @@
 //! The members of all groups: one statement each, judged by the server's clock.
 
+mod deaths;
 mod rows;
+mod stake;
+mod watch;
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ use crate::guarantees;
 use crate::hub::Hub;
 use crate::names::id_of;
 use crate::trouble::{Trouble, check_ttl, microseconds, unsigned};
+use deaths::Deaths;
 use rows::{Answer, FlatProfile, FlatReport};
 
 const JOIN: &str = "select * from {schema}.join_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
@@ -41,11 +45,13 @@ pub(crate) fn member_id(member: &MemberId) -> Uuid {
 #[derive(Debug, Clone)]
 pub(crate) struct Members {
     hub: Arc<Hub>,
+    deaths: Arc<Deaths>,
 }
 
 impl Members {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+        let deaths = Arc::new(Deaths::new(hub.clone()));
+        Self { hub, deaths }
     }
 
     async fn ask(
@@ -63,6 +69,7 @@ impl Members {
         check_ttl(join.ttl, self.hub.config.max_ttl)?;
         let profile = FlatProfile::of(&join.profile);
         let floor = join.floor.map(i64::from);
+        // The lock's name has the incarnation in it, which is not known yet.
         let direct: Option<String> = None;
         let parameters: [(&(dyn ToSql + Sync), Type); 14] = [
             (&group_id(&join.group), Type::UUID),
@@ -82,7 +89,13 @@ impl Members {
         ];
         let answer = self.ask(JOIN, &parameters).await?;
         match answer.verdict.as_str() {
-            "member" => answer.joined(),
+            "member" => {
+                let joined = answer.joined()?;
+                if let Joined::Member { incarnation, .. } = &joined {
+                    self.deaths.begin(join, *incarnation).await;
+                }
+                Ok(joined)
+            }
             "taken" => answer.taken(),
             "full" => Err(Trouble::rejected(format!(
                 "the group has {MAX_MEMBERS} members already, and no more are allowed"
@@ -104,7 +117,7 @@ impl Members {
         let profile = profile.unwrap_or_default();
         let report = FlatReport::of(&beat.report);
         let number = i64::try_from(beat.beat).unwrap_or(i64::MAX);
-        let direct: Option<String> = None;
+        let direct = self.deaths.told(beat);
         let parameters: [(&(dyn ToSql + Sync), Type); 18] = [
             (&group_id(&beat.group), Type::UUID),
             (&member_id(&beat.id), Type::UUID),
@@ -127,8 +140,16 @@ impl Members {
         ];
         let answer = self.ask(HEARTBEAT, &parameters).await?;
         match answer.verdict.as_str() {
-            "alive" => answer.alive(beat),
-            "expired" => Ok(Beat::Expired),
+            "alive" => {
+                if direct.is_none() {
+                    self.deaths.denied(beat);
+                }
+                answer.alive(beat)
+            }
+            "expired" => {
+                self.deaths.end(&beat.group, &beat.id, beat.incarnation);
+                Ok(Beat::Expired)
+            }
             "evicted" => Ok(Beat::Evicted),
             other => Err(Trouble::unreadable(other)),
         }
@@ -148,6 +169,7 @@ impl Members {
         ];
         let rows = self.hub.call(&self.hub.sql(LEAVE), &parameters).await?;
         let left = rows.first().map(|row| row.try_get(0)).transpose()?;
+        self.deaths.end(group, id, incarnation);
         Ok(match left {
             Some(true) => Leave::Left,
             Some(false) | None => Leave::NotLive,

@@ -23,6 +23,7 @@ const STEPS: &[Step] = &[(
         include_str!("../sql/0001/10_locks.sql"),
         include_str!("../sql/0001/15_row_leases.sql"),
         include_str!("../sql/0001/20_members.sql"),
+        include_str!("../sql/0001/25_deaths.sql"),
         include_str!("../sql/0001/30_assignments.sql"),
         include_str!("../sql/0001/40_checkpoints.sql"),
         include_str!("../sql/0001/50_bus.sql"),

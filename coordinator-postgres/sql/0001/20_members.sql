@@ -36,6 +36,8 @@ create table {schema}.member (
     -- The session identity in which the member holds its lock twice, over a direct path: then the lock's freedom is
     -- evidence of its death (G5). Null: it is none.
     direct text,
+    -- That lock.
+    lock_key bigint,
     -- The profile. `metadata`: keys and values by turns.
     metadata text[] not null,
     zone text,
@@ -227,6 +229,10 @@ begin
     moment := clock_timestamp();
     select * into life from {schema}.member as m
         where m.group_id = the_group and m.member_id = the_member order by m.incarnation desc limit 1;
+    if life.instance <> its_instance and {schema}.bury_if_dead(the_group, the_member, life.incarnation, moment) then
+        select * into strict life from {schema}.member as m
+            where m.group_id = the_group and m.member_id = the_member and m.incarnation = life.incarnation;
+    end if;
     if life.ended_at is null and life.expires_at > moment then
         -- An evicted life does not come back, not for its own instance either.
         if life.instance <> its_instance or life.evicted then
@@ -353,7 +359,9 @@ begin
         end if;
         update {schema}.member as m set
             beat = its_beat, ttl = its_ttl, expires_at = moment + {schema}.span_of(its_ttl), direct = is_direct
-        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
+        where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life
+            -- A newer one may have come between: what it denies stays denied (G5).
+            and m.beat < its_beat;
         if new_report then
             update {schema}.member as m set
                 report_keyspaces = told_keyspaces, report_seen = merged, report_draining = told_draining
@@ -365,6 +373,10 @@ begin
             where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
         end if;
         perform {schema}.grow(the_group, new_profile, new_report);
+    elsif is_direct is null and life.direct is not null then
+        -- A heartbeat that is asked again may have lost a session since: what denies evidence always counts (G5).
+        update {schema}.member as m set direct = null
+            where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life;
     end if;
     return query select 'alive', null::bigint, told.memory, null::bigint, g.members, g.reports, l.*
         from {schema}.member_group as g

@@ -455,7 +455,11 @@ pub(super) fn millis(span: Duration) -> i64 {
 
 impl Hub {
     /// P7: whether nothing stands between this session and the server.
-    fn is_direct(&self, ends: &crate::session::Ends, greeting: &greeting::Greeting) -> bool {
+    pub(crate) fn is_direct(
+        &self,
+        ends: &crate::session::Ends,
+        greeting: &greeting::Greeting,
+    ) -> bool {
         let ours = match *ends {
             crate::session::Ends::Local => ClientEnds::Unix,
             crate::session::Ends::Tcp { ours, theirs } => ClientEnds::Tcp {
