@@ -362,6 +362,10 @@ begin
         where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life
             -- A newer one may have come between: what it denies stays denied (G5).
             and m.beat < its_beat;
+        if is_direct is distinct from life.direct and is_direct is not null then
+            -- It can be watched again: nothing that the versions count.
+            perform {schema}.ring('m', the_group);
+        end if;
         if new_report then
             update {schema}.member as m set
                 report_keyspaces = told_keyspaces, report_seen = merged, report_draining = told_draining

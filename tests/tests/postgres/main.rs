@@ -7,6 +7,7 @@
 )]
 
 mod bus;
+mod deaths;
 mod fences;
 mod fixture;
 mod janitor;
