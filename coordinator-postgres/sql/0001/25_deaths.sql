@@ -8,7 +8,12 @@ language plpgsql volatile as $$
 begin
     update {schema}.member as m set lock_key = its_key, direct = case when m.beat = 0 then session else m.direct end
         where m.group_id = the_group and m.member_id = the_member and m.incarnation = the_life and m.ended_at is null;
-    return found;
+    if not found then
+        return false;
+    end if;
+    -- It can be watched from now on: nothing that the versions count.
+    perform {schema}.ring('m', the_group);
+    return true;
 end $$;
 
 -- Makes a tombstone of a life that is seen to be dead. The caller holds the locks of the group and of the life, and tells the group.
@@ -60,9 +65,15 @@ declare
     session text := {schema}.session_identity();
 begin
     return query select m.name, m.incarnation from {schema}.member as m
-        where m.group_id = the_group and m.ended_at is null and m.direct = session and m.member_id <> all (own)
-        order by m.member_id < own[1], m.member_id
-        limit 1;
+        where m.group_id = the_group and m.member_id > own[1]
+            and m.ended_at is null and m.direct = session and m.member_id <> all (own)
+        order by m.member_id limit 1;
+    if not found then
+        return query select m.name, m.incarnation from {schema}.member as m
+            where m.group_id = the_group and m.member_id < own[1]
+                and m.ended_at is null and m.direct = session and m.member_id <> all (own)
+            order by m.member_id limit 1;
+    end if;
 end $$;
 
 -- Waits until both locks of a life are free, for times in milliseconds: 'quiet', the first is held still; 'living', the second is;

@@ -4,7 +4,7 @@
 //! group.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coordinator_core::{Backoff, Group, Incarnation, MemberId};
 use tokio::time::sleep;
@@ -30,8 +30,11 @@ const REARM: Duration = Duration::from_secs(30);
 /// Within which the sessions of a process that has died end on the server.
 const TOGETHER: Duration = Duration::from_millis(300);
 /// How long changes gather before the ring is looked at anew: members join together, and one that has
-/// joined takes its locks first.
-const SETTLE: Duration = Duration::from_millis(500);
+/// joined takes its locks first. Longer while there is no end of them.
+const SETTLE: Duration = Duration::from_millis(20);
+const LONGEST_SETTLE: Duration = Duration::from_millis(200);
+/// After so long without a change, the next one is looked at soon.
+const CALM: Duration = Duration::from_secs(1);
 /// How long a life that lives with less than all its locks is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,7 +42,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn watch(hub: Arc<Hub>, stakes: Stakes, group: Group) {
     let bell = group_id(&group).to_string();
     let mut watch = Watch {
-        bell: hub.bells.listen(Bell::Members, &bell),
+        changes: Changes {
+            bell: hub.bells.listen(Bell::Members, &bell),
+            pace: SETTLE,
+            last: None,
+        },
         hub,
         stakes,
         group,
@@ -67,7 +74,7 @@ struct Watch {
     hub: Arc<Hub>,
     stakes: Stakes,
     group: Group,
-    bell: Hearing,
+    changes: Changes,
     /// Its own, for a statement that waits in it.
     session: Option<Session>,
     /// Who was found alive without its hint.
@@ -84,7 +91,7 @@ impl Watch {
         let Some(target) = next(&self.hub, &self.group, &own).await? else {
             self.session = None;
             tokio::select! {
-                () = settled(&mut self.bell) => {}
+                () = self.changes.settled() => {}
                 () = sleep(REARM) => {}
             }
             return Ok(true);
@@ -136,7 +143,7 @@ impl Watch {
                     let word = rows.first().map(|row| row.try_get(0)).transpose()?;
                     return Ok(Some(word.unwrap_or_default()));
                 }
-                () = settled(&mut self.bell) => {}
+                () = self.changes.settled() => {}
             }
             let own = self.stakes.names(&self.group);
             let next = next(&self.hub, &self.group, &own).await?;
@@ -174,10 +181,26 @@ async fn next(hub: &Hub, group: &Group, own: &[MemberId]) -> Result<Option<Targe
     )))
 }
 
-/// Cancel safe: what rang is looked at by whoever cancels it.
-async fn settled(bell: &mut Hearing) {
-    bell.rung().await;
-    sleep(SETTLE).await;
+/// Changes of the group, a few at a time.
+struct Changes {
+    bell: Hearing,
+    pace: Duration,
+    last: Option<Instant>,
+}
+
+impl Changes {
+    /// Cancel safe: what rang is looked at by whoever cancels it.
+    async fn settled(&mut self) {
+        self.bell.rung().await;
+        let is_calm = self.last.is_none_or(|last| last.elapsed() > CALM);
+        self.pace = if is_calm {
+            SETTLE
+        } else {
+            (self.pace * 2).min(LONGEST_SETTLE)
+        };
+        self.last = Some(Instant::now());
+        sleep(self.pace).await;
+    }
 }
 
 async fn dial(hub: &Hub) -> Result<Session, Trouble> {
