@@ -9,10 +9,11 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::{group_id, member_id};
-use crate::hub::{Hub, query};
+use crate::hub::{Hub, PROBE, query};
 use crate::link::Link;
 use crate::names::Schema;
 use crate::session::{Session, lock};
+use crate::takeover::claims_witness;
 use crate::trouble::Trouble;
 
 const TAKE: &str = "select pg_catalog.pg_try_advisory_lock_shared($1)";
@@ -115,7 +116,9 @@ impl Stake {
     /// What a heartbeat that is sent now may say: the run of sessions in which both of ours hold the lock.
     pub(super) fn evidence(&self, hub: &Hub) -> Option<String> {
         let pair = Pair::of(hub)?;
-        self.is_held_by(&pair).then_some(pair.identity)
+        // A session that is not heard may be gone on the server's side already.
+        let heard = pair.witness.heard_since();
+        claims_witness(self.is_held_by(&pair), heard, PROBE).then_some(pair.identity)
     }
 
     fn is_held_by(&self, pair: &Pair) -> bool {

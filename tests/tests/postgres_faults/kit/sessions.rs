@@ -17,10 +17,10 @@ const HOLDER: &str = "\
     join {schema}.fence f on f.lock = (l.classid::bigint << 32) | l.objid::bigint \
     where a.application_name = $1 and l.locktype = 'advisory' and l.granted";
 
-/// The one that holds other session locks: the witness.
+/// The one that holds other session locks alone: the witness. (Of its membership's lock C has a share.)
 const WITNESS: &str = "\
     select distinct l.pid from pg_locks l join pg_stat_activity a using (pid) \
-    where a.application_name = $1 and l.locktype = 'advisory' and l.granted and a.pid not in (\
+    where a.application_name = $1 and l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.granted and a.pid not in (\
         select l.pid from pg_locks l join {schema}.fence f \
         on f.lock = (l.classid::bigint << 32) | l.objid::bigint where l.locktype = 'advisory')";
 
