@@ -224,6 +224,14 @@ impl<T: FnMut(&str)> Soak<'_, T> {
             }
             // One who leaves gives up what it waits for.
             (Some("error"), ..) if self.fleet.nodes[index].is_ending => (),
+            // Begun amid a fault: it says so and ends, and whoever runs it starts it again.
+            (Some("failed"), ..)
+                if !self.ready.contains(&index) && is_out_of_reach(&event.text) =>
+            {
+                self.fleet.nodes[index].is_ending = true;
+                let again = Instant::now() + Duration::from_secs(1);
+                self.later.push((again, After::Start(index)));
+            }
             (Some("failed" | "error" | "malformed"), ..) => {
                 self.violated(&format!("node {life}: {}", event.text));
             }
@@ -585,4 +593,9 @@ impl<T: FnMut(&str)> Soak<'_, T> {
     fn found(&mut self, what: String) {
         self.verdict.findings.push(what);
     }
+}
+
+/// Whether a node could not start because nothing answered.
+fn is_out_of_reach(text: &str) -> bool {
+    text.contains("cannot reach the store") || text.contains("could not be joined within")
 }

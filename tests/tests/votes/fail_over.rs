@@ -61,6 +61,10 @@ async fn a_killed_leader_is_replaced_within_two_seconds_as_good_as_always() {
             leaderless.push(span);
         }
         fleet.no_complaints(seed);
+        // Or it would go on beside those that follow.
+        for name in &names {
+            fleet.kill(name).await;
+        }
     }
     leaderless.sort_unstable();
     let at = |per_mille: usize| leaderless[(leaderless.len() - 1) * per_mille / 1_000];
