@@ -111,7 +111,6 @@ impl Hub {
     }
 
     /// C.
-    #[allow(dead_code, reason = "members take locks in it")]
     pub(crate) fn control(&self) -> &Link {
         &self.control
     }
