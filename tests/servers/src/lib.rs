@@ -18,6 +18,7 @@ mod postgres;
 mod probe;
 mod programs;
 mod random;
+mod redis;
 mod template;
 
 pub use account::{Account, is_root};
@@ -30,6 +31,10 @@ pub use port::free_port;
 pub use postgres::{Postgres, Stop};
 pub use probe::accepts;
 pub use programs::find as find_program;
+pub use redis::{
+    OLDEST as OLDEST_REDIS, Redis, RedisProgram, Reply, SENTINEL_NAME, Talk, in_a_cluster,
+    sentinel, slots,
+};
 pub use template::Template;
 
 /// The URL of a Postgres server for all tests. Set by `cargo xtask test`, or by whoever has one.
@@ -41,8 +46,15 @@ pub const POSTGRES_BIN: &str = "COORDINATOR_TEST_POSTGRES_BIN";
 /// A folder with a database cluster that tests may copy: `initdb` takes a second, a copy a tenth.
 pub const POSTGRES_TEMPLATE: &str = "COORDINATOR_TEST_POSTGRES_TEMPLATE";
 
-/// What must be there, with commas between: `postgres` (a server to use), `postgres-bin` (programs
-/// to start servers by), `pgbouncer`. A test that needs one of these fails where it would be skipped.
+/// The URL of a Redis or Valkey server for all tests. Set by `cargo xtask test`, or by whoever has one.
+pub const REDIS_URL: &str = "COORDINATOR_TEST_REDIS_URL";
+
+/// The directory of the program `redis-server` or `valkey-server`, for tests that start servers of
+/// their own.
+pub const REDIS_BIN: &str = "COORDINATOR_TEST_REDIS_BIN";
+
+/// What must be there, with commas between: `postgres` and `redis` (a server to use), `postgres-bin`
+/// and `redis-bin` (programs to start servers by), `pgbouncer`. A test that needs one of these fails where it would be skipped.
 pub const REQUIRE: &str = "COORDINATOR_TEST_REQUIRE";
 
 /// Where packages put PgBouncer besides the search path.

@@ -14,12 +14,12 @@ use crate::error::Error;
 use crate::folder::{self, Folder};
 use crate::os;
 use crate::port::free_port;
-use crate::programs::{self, children, signal};
+use crate::programs::{self, await_end, children, signal};
 use crate::template::Template;
 
 /// How long a server may take to start, to stop, or to be promoted.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a server that starts or stops is looked at.
+/// How often a server that starts is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// Another program may have taken the port in the meantime: so often another one is tried.
 const PORTS: usize = 5;
@@ -383,23 +383,6 @@ impl Drop for Postgres {
         if self.stop(Stop::Immediate).is_err() {
             drop(self.crash());
         }
-    }
-}
-
-/// Waits for the end of a process, and says whether it came.
-fn await_end(process: &mut Child, limit: Duration) -> Result<bool, Error> {
-    let began = Instant::now();
-    loop {
-        let ended = process
-            .try_wait()
-            .map_err(Error::io("look at the server"))?;
-        if ended.is_some() {
-            return Ok(true);
-        }
-        if began.elapsed() >= limit {
-            return Ok(false);
-        }
-        thread::sleep(LOOK);
     }
 }
 

@@ -3,9 +3,14 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::Error;
+
+/// How often a process that is to end is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Where a program is: on the search path, or else in one of these places.
 pub fn find(name: &str, places: &[&str]) -> Option<PathBuf> {
@@ -64,6 +69,23 @@ pub(crate) fn children(parent: u32) -> Result<Vec<u32>, Error> {
     let mut command = Command::new("ps");
     let listed = run(command.args(["-A", "-o", "pid=,ppid="]))?;
     Ok(children_in(&listed, parent))
+}
+
+/// Waits for the end of a process, and says whether it came.
+pub(crate) fn await_end(process: &mut Child, limit: Duration) -> Result<bool, Error> {
+    let began = Instant::now();
+    loop {
+        let ended = process
+            .try_wait()
+            .map_err(Error::io("look at the server"))?;
+        if ended.is_some() {
+            return Ok(true);
+        }
+        if began.elapsed() >= limit {
+            return Ok(false);
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// The parent in what Linux says of a process. Its name, in brackets, may be anything.

@@ -9,6 +9,7 @@ use coordinator_servers::{Binaries, Error, POSTGRES_URL, Stop, Template};
 use tokio::task;
 
 use super::blocking::{blocking, unpanicked};
+use super::settings::Settings;
 use super::skip;
 
 /// What the server has that this process starts for its tests: as `cargo xtask test` has it.
@@ -236,25 +237,6 @@ impl From<local::Postgres> for Postgres {
         let port = server.port();
         let server = Arc::new(Mutex::new(server));
         Self { server, port }
-    }
-}
-
-/// Settings that go to another thread.
-struct Settings(Vec<(String, String)>);
-
-impl From<&[(&str, &str)]> for Settings {
-    fn from(settings: &[(&str, &str)]) -> Self {
-        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
-        Self(settings.iter().map(owned).collect())
-    }
-}
-
-impl Settings {
-    fn borrowed(&self) -> Vec<(&str, &str)> {
-        let settings = self.0.iter();
-        settings
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect()
     }
 }
 

@@ -1,21 +1,16 @@
 //! A schema of its own for each test, so that tests share a server and nothing else.
 
-use std::env;
 use std::io::Write;
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
+use super::names::fresh_name;
 use super::postgres::shared;
-
-/// So much of a test's name is in its schema's.
-const NAME_LETTERS: usize = 20;
 
 /// How long the end of a schema may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -139,52 +134,4 @@ fn said(error: &tokio_postgres::Error) -> String {
     error
         .as_db_error()
         .map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-/// Begins with the test's name, for whoever looks into the server meanwhile.
-fn fresh_name() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let thread = thread::current();
-    let test = thread.name().and_then(|name| name.rsplit("::").next());
-    let test = test.map_or_else(program_name, str::to_owned);
-    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let born = age.map_or(0, |age| age.as_millis() % 0x1000_0000);
-    let (process, count) = (process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    format!("{}_{process}_{born:x}_{count}", plain(&test))
-}
-
-fn program_name() -> String {
-    let program = env::current_exe().ok();
-    let name = program.as_deref().and_then(|program| program.file_stem());
-    name.map_or_else(
-        || "test".to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
-
-/// The beginning of a name, of letters that need no quotes.
-fn plain(name: &str) -> String {
-    let letters = name.chars().map(|letter| match letter {
-        'a'..='z' | '0'..='9' => letter,
-        'A'..='Z' => letter.to_ascii_lowercase(),
-        _ => '_',
-    });
-    let mut plain = String::from("t_");
-    plain.extend(letters.take(NAME_LETTERS));
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_differ_and_need_no_quotes() {
-        let (one, other) = (fresh_name(), fresh_name());
-        assert_ne!(one, other);
-        assert!(one.len() <= 48, "{one}");
-        let plain = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '_');
-        assert!(one.chars().all(plain), "{one}");
-        assert!(one.starts_with("t_names_differ_and_nee"), "{one}");
-    }
 }

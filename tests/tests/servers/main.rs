@@ -5,5 +5,6 @@ mod poolers;
 mod private;
 mod programs;
 mod proxies;
+mod redis;
 mod schemas;
 mod support;

@@ -1,0 +1,100 @@
+//! A small cluster: primaries that share the slots between them.
+
+use std::ops::RangeInclusive;
+
+use super::{Kind, Redis, RedisProgram, is_free};
+use crate::error::Error;
+use crate::port::free_port;
+use crate::random;
+
+/// So many slots a cluster has.
+const SLOTS: usize = 16_384;
+
+/// Nodes speak to each other at a port so much higher.
+const APART: u16 = 10_000;
+
+/// Both ports are to be below what systems give to outgoing connections.
+const HIGHEST: u16 = 22_000;
+
+/// So many ports are tried.
+const TRIES: usize = 200;
+
+/// Starts a cluster of `count` primaries, with settings as in `redis.conf`, and waits until each of
+/// them says that all is well.
+pub fn in_a_cluster(
+    program: &RedisProgram,
+    count: usize,
+    settings: &[(&str, &str)],
+) -> Result<Vec<Redis>, Error> {
+    let password = random::password();
+    let of_nodes = [
+        ("cluster-enabled", "yes"),
+        ("cluster-config-file", "nodes.conf"),
+        ("cluster-node-timeout", "2000"),
+    ];
+    let settings = [&of_nodes, settings].concat();
+    let mut nodes = Vec::new();
+    for at in 0..count {
+        let mut node = Redis::prepare(program, Kind::Node, password.clone())?;
+        node.first_start(&settings)?;
+        let numbers: Vec<String> = slots(at, count).map(|slot| slot.to_string()).collect();
+        let mut command = vec!["CLUSTER", "ADDSLOTS"];
+        command.extend(numbers.iter().map(String::as_str));
+        node.ask(&command)?;
+        // Else two nodes could think that they have the same place in the order of events.
+        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()])?;
+        nodes.push(node);
+    }
+    meet(&nodes)?;
+    Ok(nodes)
+}
+
+/// The slots of the node at a place, of so many.
+pub fn slots(at: usize, count: usize) -> RangeInclusive<usize> {
+    SLOTS * at / count..=SLOTS * (at + 1) / count - 1
+}
+
+/// Makes them know each other.
+fn meet(nodes: &[Redis]) -> Result<(), Error> {
+    let Some((first, others)) = nodes.split_first() else {
+        return Ok(());
+    };
+    for other in others {
+        let port = other.port.to_string();
+        first.ask(&["CLUSTER", "MEET", "127.0.0.1", &port])?;
+    }
+    let all = nodes.len().to_string();
+    for node in nodes {
+        node.until("see the whole cluster", |talk| {
+            let said = talk.ask(&["CLUSTER", "INFO"])?.text();
+            let says = |line: &str| said.lines().any(|said| said == line);
+            Ok(says("cluster_state:ok") && says(&format!("cluster_size:{all}")))
+        })?;
+    }
+    Ok(())
+}
+
+/// A port of 127.0.0.1 on which nothing listens, nor on the one where the node speaks to others.
+pub(super) fn free_ports() -> Result<u16, Error> {
+    for _ in 0..TRIES {
+        let port = free_port()?;
+        if port < HIGHEST && is_free(port + APART) {
+            return Ok(port);
+        }
+    }
+    let text = format!("no two ports {APART} apart are free, of {TRIES}");
+    Err(Error::failed("find ports", text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_one_node() {
+        for count in 1..7 {
+            let all: Vec<usize> = (0..count).flat_map(|at| slots(at, count)).collect();
+            assert_eq!(all, (0..SLOTS).collect::<Vec<_>>(), "{count} nodes");
+        }
+    }
+}
