@@ -63,7 +63,7 @@ fn demo() -> Result<(), Error> {
 
 /// As processes on a database, which are really killed and frozen.
 fn demo_on_postgres() -> Result<(), Error> {
-    let Some(servers) = Servers::if_there()? else {
+    let Some(servers) = Servers::postgres_if_there()? else {
         println!("SKIPPED, for want of a database: the demo on Postgres");
         return Ok(());
     };

@@ -25,7 +25,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), Error> {
     let examples = chosen(artifacts::build("example", &arguments)?, names)?;
     let needy = |example: &Artifact| example.name.starts_with(ON_POSTGRES);
     let servers = if examples.iter().any(needy) {
-        Servers::if_there()?
+        Servers::postgres_if_there()?
     } else {
         None
     };

@@ -5,7 +5,9 @@
 
 mod container;
 mod install;
+mod instead;
 mod postgres;
+mod redis;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -41,7 +43,7 @@ pub(crate) trait Running {
 }
 
 /// Every store that tests need.
-const SERVERS: &[&dyn Server] = &[&postgres::Postgres];
+const SERVERS: &[&dyn Server] = &[&postgres::Postgres, &redis::Redis];
 
 /// `cargo xtask servers`: starts them all, and stays until the input ends.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
@@ -74,10 +76,11 @@ impl Servers {
         Self::start(servers.filter(|server| is_needed(server.needed_by(), arguments)))
     }
 
-    /// All stores, for what may also be left out: none where there are none, which is said. A machine
-    /// that is there for tests must have them.
-    pub(crate) fn if_there() -> Result<Option<Self>, Error> {
-        match Self::start(SERVERS.iter().copied()) {
+    /// Postgres alone, for what may also be left out: none where there is none, which is said. A
+    /// machine that is there for tests must have it.
+    pub(crate) fn postgres_if_there() -> Result<Option<Self>, Error> {
+        let postgres: &dyn Server = &postgres::Postgres;
+        match Self::start([postgres].into_iter()) {
             Ok(servers) => Ok(Some(servers)),
             Err(Error::Server(why)) if env::var_os("CI").is_none() => {
                 eprintln!("{why}");

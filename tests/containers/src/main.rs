@@ -1,7 +1,8 @@
-//! Starts a Postgres server in a container, prints its URL, and removes it when the input ends.
+//! Starts a server in a container, prints its URL, and removes it when the input ends.
 //!
-//! `cargo xtask test` runs this on machines that have a container engine and no server. The image is
-//! `postgres:17`, or what `COORDINATOR_TEST_POSTGRES_IMAGE` names.
+//! `cargo xtask test` runs this on machines that have a container engine and no server, with the word
+//! `postgres` or `redis`. The image is `postgres:17` or `redis:7`, or what
+//! `COORDINATOR_TEST_POSTGRES_IMAGE` or `COORDINATOR_TEST_REDIS_IMAGE` names.
 
 use std::env;
 use std::error::Error;
@@ -11,47 +12,82 @@ use std::process;
 
 use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
-use testcontainers::{GenericImage, ImageExt};
+use testcontainers::{ContainerRequest, GenericImage, ImageExt};
 
-const IMAGE: &str = "COORDINATOR_TEST_POSTGRES_IMAGE";
-const DEFAULT_IMAGE: &str = "postgres:17";
-const PORT: u16 = 5432;
-const READY: &str = "database system is ready to accept connections";
-
-/// What the server for all tests has.
-const SETTINGS: &[&str] = &[
+/// What the Postgres server for all tests has.
+const POSTGRES_SETTINGS: &[&str] = &[
     "fsync=off",
     "max_connections=500",
     "max_prepared_transactions=10",
     "shared_preload_libraries=pg_stat_statements",
 ];
 
+/// A store that can be started.
+struct Store {
+    request: ContainerRequest<GenericImage>,
+    port: u16,
+    /// What comes before the password in its URL, and after the port.
+    url: [&'static str; 2],
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let image = env::var(IMAGE).unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
-    let (name, tag) = name_and_tag(&image);
     let password = format!("{:016x}", RandomState::new().hash_one(process::id()));
-    let command = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
-    let container = GenericImage::new(name, tag)
-        // A first server, without a port, makes the cluster, and writes to the other output.
-        .with_wait_for(WaitFor::message_on_stdout(READY))
-        .with_wait_for(WaitFor::message_on_stderr(READY))
-        .with_exposed_port(PORT.tcp())
-        .with_env_var("POSTGRES_PASSWORD", &password)
-        .with_cmd(command)
-        .start()
-        .await?;
+    let store = match env::args().nth(1).as_deref() {
+        Some("postgres") => postgres(&password),
+        Some("redis") => redis(&password),
+        other => return Err(format!("`postgres` or `redis`, not {other:?}").into()),
+    };
+    let container = store.request.start().await?;
     let host = container.get_host().await?;
-    let port = container.get_host_port_ipv4(PORT.tcp()).await?;
+    let port = container.get_host_port_ipv4(store.port.tcp()).await?;
+    let [before, after] = store.url;
     let mut output = io::stdout();
-    writeln!(
-        output,
-        "postgres://postgres:{password}@{host}:{port}/postgres"
-    )?;
+    writeln!(output, "{before}:{password}@{host}:{port}{after}")?;
     output.flush()?;
     // Nothing else is to be done meanwhile.
     io::copy(&mut io::stdin(), &mut io::sink())?;
     Ok(container.rm().await?)
+}
+
+fn postgres(password: &str) -> Store {
+    const READY: &str = "database system is ready to accept connections";
+    let port = 5432;
+    let command = POSTGRES_SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+    let request = image("COORDINATOR_TEST_POSTGRES_IMAGE", "postgres:17")
+        // A first server, without a port, makes the cluster, and writes to the other output.
+        .with_wait_for(WaitFor::message_on_stdout(READY))
+        .with_wait_for(WaitFor::message_on_stderr(READY))
+        .with_exposed_port(port.tcp())
+        .with_env_var("POSTGRES_PASSWORD", password)
+        .with_cmd(command);
+    Store {
+        request,
+        port,
+        url: ["postgres://postgres", "/postgres"],
+    }
+}
+
+fn redis(password: &str) -> Store {
+    let port = 6379;
+    // The images of Valkey have a program of this name as well.
+    let command = ["redis-server", "--save", "", "--requirepass", password];
+    let request = image("COORDINATOR_TEST_REDIS_IMAGE", "redis:7")
+        .with_wait_for(WaitFor::message_on_stdout("Ready to accept connections"))
+        .with_exposed_port(port.tcp())
+        .with_cmd(command);
+    Store {
+        request,
+        port,
+        url: ["redis://", ""],
+    }
+}
+
+/// The image that a variable names, or this one.
+fn image(variable: &str, default: &str) -> GenericImage {
+    let image = env::var(variable).unwrap_or_else(|_| default.to_owned());
+    let (name, tag) = name_and_tag(&image);
+    GenericImage::new(name, tag)
 }
 
 /// `registry:5000/postgres:17` is `registry:5000/postgres` and `17`.

@@ -26,8 +26,13 @@ for file in "$1"/data/postmaster.pid "$1"/*.pid; do
     process=$(head -n 1 "$file")
     case "$(command_line "$process")" in
         *"$1"*)
+            # A Redis has no answer of its own to QUIT, which it may have been started to ignore.
+            case "$file" in
+                */redis.pid) signal=KILL ;;
+                *) signal=QUIT ;;
+            esac
             kill -s CONT "$process"
-            kill -s QUIT "$process"
+            kill -s "$signal" "$process"
             tries=0
             while kill -0 "$process" && [ -e "$file" ] && [ "$tries" -lt 100 ]; do
                 sleep 0.1

@@ -269,7 +269,7 @@ impl Redis {
     fn first_start(&mut self, settings: &[(&str, &str)]) -> Result<(), Error> {
         self.set(SETTINGS)?;
         let folder = self.folder.path().display().to_string();
-        let pid_file = format!("{folder}/server.pid");
+        let pid_file = format!("{folder}/redis.pid");
         self.set(&[("pidfile", &pid_file), ("dir", &format!("{folder}/data"))])?;
         if self.kind != Kind::Sentinel {
             self.set(OF_STORES)?;

@@ -1,4 +1,4 @@
-//! A Postgres server in a container, by a program of ours that is built only when it is needed: the
+//! A server in a container, by a program of ours that is built only when it is needed: the
 //! client of the container engine has 85 crates.
 
 use std::io::{BufRead, BufReader};
@@ -20,8 +20,8 @@ pub(crate) struct Container {
     url: String,
 }
 
-/// Starts one, if a container engine answers.
-pub(crate) fn start() -> Result<Option<Container>, Error> {
+/// Starts one of that store, if a container engine answers.
+pub(crate) fn start(store: &str) -> Result<Option<Container>, Error> {
     if find_program("docker", &[]).is_none() {
         return Ok(None);
     }
@@ -36,7 +36,12 @@ pub(crate) fn start() -> Result<Option<Container>, Error> {
     let target = process::target_dir().join("containers");
     let mut command = process::cargo(["run", "--quiet", "--locked", "--target-dir"]);
     command.arg(target);
-    command.args(["--manifest-path", "tests/containers/Cargo.toml"]);
+    command.args([
+        "--manifest-path",
+        "tests/containers/Cargo.toml",
+        "--",
+        store,
+    ]);
     process::announce(&command);
     Container::by(command).map(Some)
 }

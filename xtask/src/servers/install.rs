@@ -17,6 +17,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 pub(crate) enum Package {
     Postgres,
     PgBouncer,
+    Redis,
 }
 
 /// A package manager, and what it calls things.
@@ -27,6 +28,7 @@ struct Manager {
     install: &'static [&'static str],
     postgres: &'static [&'static str],
     pgbouncer: &'static [&'static str],
+    redis: &'static [&'static str],
     /// Whether it wants the rights of root; Homebrew refuses them.
     as_root: bool,
 }
@@ -38,6 +40,7 @@ const MANAGERS: &[Manager] = &[
         install: &["install", "--yes", "--no-install-recommends"],
         postgres: &["postgresql"],
         pgbouncer: &["pgbouncer"],
+        redis: &["redis-server"],
         as_root: true,
     },
     Manager {
@@ -46,6 +49,7 @@ const MANAGERS: &[Manager] = &[
         install: &["install", "--assumeyes"],
         postgres: &["postgresql-server", "postgresql-contrib"],
         pgbouncer: &["pgbouncer"],
+        redis: &["redis"],
         as_root: true,
     },
     Manager {
@@ -54,6 +58,7 @@ const MANAGERS: &[Manager] = &[
         install: &["add", "--no-cache"],
         postgres: &["postgresql", "postgresql-contrib"],
         pgbouncer: &["pgbouncer"],
+        redis: &["redis"],
         as_root: true,
     },
     Manager {
@@ -62,6 +67,7 @@ const MANAGERS: &[Manager] = &[
         install: &["install"],
         postgres: &["postgresql@17"],
         pgbouncer: &["pgbouncer"],
+        redis: &["redis"],
         as_root: false,
     },
 ];
@@ -100,15 +106,18 @@ pub(crate) fn install(package: Package) -> Result<bool, Error> {
 }
 
 /// What the user would type.
-pub(crate) fn by_hand() -> String {
+pub(crate) fn by_hand(packages: &[Package]) -> String {
     let Some(manager) = manager() else {
-        return "by the package manager of your system (postgresql, pgbouncer)".to_owned();
+        return "by the package manager of your system".to_owned();
     };
     let mut words = vec![];
     words.extend(manager.as_root.then_some("sudo"));
     words.push(manager.program);
     words.push(manager.install[0]);
-    words.extend([manager.postgres, manager.pgbouncer].concat());
+    let names = packages
+        .iter()
+        .flat_map(|package| manager.packages(*package));
+    words.extend(names);
     words.join(" ")
 }
 
@@ -119,6 +128,15 @@ fn manager() -> Option<&'static Manager> {
 }
 
 impl Manager {
+    /// What it calls it.
+    fn packages(&self, package: Package) -> &'static [&'static str] {
+        match package {
+            Package::Postgres => self.postgres,
+            Package::PgBouncer => self.pgbouncer,
+            Package::Redis => self.redis,
+        }
+    }
+
     /// The commands that install it; none if we may not.
     fn commands(&self, package: Package, rights: Rights) -> Option<Vec<Vec<String>>> {
         let before: &[&str] = match rights {
@@ -139,10 +157,7 @@ impl Manager {
             &["env", "DEBIAN_FRONTEND=noninteractive", self.program],
         ]
         .concat();
-        let packages = match package {
-            Package::Postgres => self.postgres,
-            Package::PgBouncer => self.pgbouncer,
-        };
+        let packages = self.packages(package);
         let mut commands = vec![];
         commands.extend(
             self.refresh
@@ -188,6 +203,9 @@ mod tests {
 
     #[test]
     fn a_machine_for_tests_asks_for_the_rights_and_never_for_a_password() {
+        let found = lines("apk", Package::Redis, CI).unwrap();
+        let expected = "sudo -n env DEBIAN_FRONTEND=noninteractive apk add --no-cache redis";
+        assert_eq!(found, [expected]);
         let found = lines("dnf", Package::PgBouncer, CI).unwrap();
         let expected =
             "sudo -n env DEBIAN_FRONTEND=noninteractive dnf install --assumeyes pgbouncer";

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use coordinator_servers as local;
 use coordinator_servers::{Binaries, POSTGRES_BIN, POSTGRES_TEMPLATE, POSTGRES_URL, Template};
 
-use super::container::{self, Container};
+use super::container::Container;
 use super::install::{self, Package};
+use super::instead::{Instead, Ways};
 use super::{Running, Server};
 use crate::error::Error;
 
@@ -45,8 +46,8 @@ impl Server for Postgres {
             if env::var_os(POSTGRES_BIN).is_some() {
                 return Err(no_server(error));
             }
-            match instead(error)? {
-                Instead::Container(container) => return Ok(Box::new(container)),
+            match on_another_way(error)? {
+                Instead::Container(container) => return Ok(Box::new(Contained(container))),
                 Instead::Installed(installed) => binaries = Ok(installed),
             }
         }
@@ -140,14 +141,17 @@ impl Running for Found {
     }
 }
 
-impl Running for Container {
+/// A server in a container.
+struct Contained(Container);
+
+impl Running for Contained {
     fn described(&self) -> String {
         "Postgres: a container; no programs to start servers by: tests that break servers are skipped"
             .to_owned()
     }
 
     fn told(&self) -> Vec<(&'static str, OsString)> {
-        vec![(POSTGRES_URL, self.url().into())]
+        vec![(POSTGRES_URL, self.0.url().into())]
     }
 
     fn parts(&self) -> Vec<&'static str> {
@@ -156,41 +160,13 @@ impl Running for Container {
 }
 
 /// What serves on a machine without server programs.
-enum Instead {
-    Container(Container),
-    Installed(Binaries),
-}
-
-/// One way to a server; none if it is not open to us.
-type Try = fn() -> Result<Option<Instead>, Error>;
-
-/// A container first, which changes nothing of the machine. A machine that is there for tests gets
-/// the programs first: with a container alone, tests that break servers are skipped.
-fn instead(missing: &local::Error) -> Result<Instead, Error> {
-    let mut tries: [Try; 2] = [in_container, installed];
-    if env::var_os("CI").is_some() {
-        tries.reverse();
-    }
-    let mut complaints = vec![missing.to_string()];
-    for attempt in tries {
-        match attempt() {
-            Ok(Some(instead)) => return Ok(instead),
-            Ok(None) => (),
-            Err(error) => complaints.push(error.to_string()),
-        }
-    }
-    Err(no_server(complaints.join("\n  ")))
-}
-
-fn in_container() -> Result<Option<Instead>, Error> {
-    Ok(container::start()?.map(Instead::Container))
-}
-
-fn installed() -> Result<Option<Instead>, Error> {
-    if !install::install(Package::Postgres)? {
-        return Ok(None);
-    }
-    Ok(Some(Instead::Installed(Binaries::find()?)))
+fn on_another_way(missing: &local::Error) -> Result<Instead<Binaries>, Error> {
+    let ways = Ways {
+        container: SERVER,
+        package: Package::Postgres,
+        find: Binaries::find,
+    };
+    ways.instead(missing).map_err(no_server)
 }
 
 /// Whether there is a pooler. It is installed beside a server of our own only.
@@ -218,7 +194,7 @@ fn no_server(why: impl std::fmt::Display) -> Error {
          - or name a running one: {POSTGRES_URL}=postgres://user:password@host:5432/database\n\
          - or start Docker, for a container\n\
          - or test what needs none: cargo xtask test -p coordinator-node",
-        install::by_hand()
+        install::by_hand(&[Package::Postgres, Package::PgBouncer])
     ))
 }
 
