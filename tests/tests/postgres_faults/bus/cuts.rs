@@ -5,8 +5,7 @@ use std::time::Duration;
 use coordinator_tests::servers::{Direction, Mode, Proxy};
 use tokio::time::sleep;
 
-use super::{gaps, got, rise};
-use crate::kit::{Member, Place, Sessions, Tested, ms};
+use crate::kit::{Member, Place, Sessions, Tested, gaps, got, ms, rise};
 
 const TTL: Duration = Duration::from_secs(5);
 const COUNT: u64 = 4_000;

@@ -2,8 +2,8 @@
 
 use coordinator_tests::servers::{Direction, Mode, Proxy};
 
-use super::{SERVE, SHARDS, TTL, all_served, one_owner_each, owned};
-use crate::kit::{Member, Place, Tested, ms, reigns};
+use super::{SERVE, TTL};
+use crate::kit::{Member, Place, SHARDS, Tested, all_served, ms, one_owner_each, owned, reigns};
 
 /// H4: each member in turn is killed, the planner among them: the others own all within the bound, and
 /// no shard ever has two owners.

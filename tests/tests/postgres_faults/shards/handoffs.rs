@@ -2,8 +2,8 @@
 
 use coordinator_tests::servers::{Direction, Mode, Proxy};
 
-use super::{SERVE, SHARDS, TTL, all_served, one_owner_each, owned};
-use crate::kit::{Member, Place, Tested, ms, reigns};
+use super::{SERVE, TTL};
+use crate::kit::{Member, Place, SHARDS, Tested, all_served, ms, one_owner_each, owned, reigns};
 
 /// H8: the old owner finishes before the new one starts, however long it takes within its time; and
 /// when it overruns that, it is cancelled first.

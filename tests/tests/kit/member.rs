@@ -26,11 +26,8 @@ impl Member {
     /// Starts one, and lets it do these things.
     pub(crate) fn start(name: &str, url: &str, ttl: Duration, orders: &[&str]) -> io::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pg_node"));
-        // As `Place::sessions_of` has it: tests share a server, and names of members.
-        let schema = url.split("schema=").nth(1).unwrap_or_default();
-        let schema = schema.split('&').next().unwrap_or_default();
         command
-            .args(["--url", &format!("{url}&application_name={schema}_{name}")])
+            .args(["--url", &super::url_of(name, url)])
             .args(["--member", name])
             .args(["--ttl", &ttl.as_millis().to_string()])
             .args(orders);
