@@ -70,7 +70,7 @@ pub struct Proxy {
 /// What its connections share.
 #[derive(Debug)]
 struct Network {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     to_server: Way,
     to_client: Way,
     connections: Mutex<BTreeMap<u64, mpsc::UnboundedSender<Order>>>,
@@ -98,7 +98,7 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let network = Arc::new(Network {
-            server,
+            server: Mutex::new(server),
             to_server: Way::default(),
             to_client: Way::default(),
             connections: Mutex::default(),
@@ -164,6 +164,12 @@ impl Proxy {
         self.tell(Door::Open).await
     }
 
+    /// Leads new connections to another server, as when its address is given to that one. Those that
+    /// are there stay.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.network.server() = server;
+    }
+
     /// Ends all connections in an orderly way, on both sides.
     pub async fn close_all(&self) {
         self.cut(Cut::Close).await;
@@ -227,6 +233,10 @@ impl Network {
             Direction::ToClient => vec![&self.to_client],
             Direction::Both => vec![&self.to_server, &self.to_client],
         }
+    }
+
+    fn server(&self) -> MutexGuard<'_, SocketAddr> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connections(&self) -> MutexGuard<'_, BTreeMap<u64, mpsc::UnboundedSender<Order>>> {

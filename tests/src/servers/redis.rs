@@ -162,6 +162,21 @@ impl Redis {
         }
     }
 
+    /// Waits until `CLUSTER INFO` has this line.
+    pub async fn until_cluster(&self, line: &str) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            let said = self.ask(&["CLUSTER", "INFO"]).await?.text();
+            if said.lines().any(|said| said == line) {
+                return Ok(());
+            }
+            if began.elapsed() >= PATIENCE {
+                return Err(Error::Missing(format!("there is no `{line}` in {said}")));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// Adds settings, as in `redis.conf`. They count from the next start; `CONFIG SET` is for now.
     pub async fn set(&self, settings: &[(&str, &str)]) -> Result<(), Error> {
         let settings = Settings::from(settings);

@@ -15,8 +15,8 @@ use crate::say;
 /// How often a holder acts.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// Campaigns until told to end; settings: `ttl`, `every`, `stall`, `cool`, `voters`, and `stuck=1` for
-/// work that makes no progress.
+/// Campaigns until told to end; settings: `ttl`, `every`, `stall`, `cool`, `voters` (their names, or
+/// `live`), and `stuck=1` for work that makes no progress.
 pub(crate) async fn lead(
     node: Node,
     order: Order,
@@ -95,7 +95,10 @@ fn election(order: &Order) -> Result<ElectionConfig, BoxError> {
     config.stall_limit = order.span("stall")?;
     config.cool_down = order.span("cool")?.unwrap_or(Duration::from_millis(50));
     if let Some(voters) = order.text("voters") {
-        config.by_vote = Some(Quorum::fixed(voters.split(',')));
+        config.by_vote = Some(match voters {
+            "live" => Quorum::Live,
+            names => Quorum::fixed(names.split(',')),
+        });
     }
     Ok(config)
 }

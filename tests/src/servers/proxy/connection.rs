@@ -109,7 +109,8 @@ impl Network {
         let open = mode.wait_for(|mode| mode.is_open()).await;
         // The sender is ours.
         drop(open.map_err(io::Error::other)?);
-        TcpStream::connect(self.server).await
+        let server = *self.server();
+        TcpStream::connect(server).await
     }
 }
 

@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// Where servers of Postgres listen if nothing else is said.
-const DEFAULT_PORT: u16 = 5432;
+/// Where servers of Postgres and of Redis listen if nothing else is said.
+const OF_POSTGRES: u16 = 5432;
+const OF_REDIS: u16 = 6379;
 
 /// The host and the port of a URL.
 pub(super) fn host_and_port(url: &str) -> io::Result<(String, u16)> {
@@ -13,7 +14,8 @@ pub(super) fn host_and_port(url: &str) -> io::Result<(String, u16)> {
     let authority = url.get(place(url)).unwrap_or_default();
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        _ => (authority, Some(DEFAULT_PORT)),
+        _ if url.starts_with("redis") => (authority, Some(OF_REDIS)),
+        _ => (authority, Some(OF_POSTGRES)),
     };
     let host = host.trim_matches(['[', ']']);
     // Neither a folder of sockets nor a list of hosts can be led through one proxy.
@@ -55,6 +57,7 @@ mod tests {
         let led = through(url, ([127, 0, 0, 1], 7).into());
         assert_eq!(led, "postgres://me:p%40ss@127.0.0.1:7/d?sslmode=disable");
         assert_eq!(read("postgres://h"), Some(("h".to_owned(), 5432)));
+        assert_eq!(read("redis://:p@h/0"), Some(("h".to_owned(), 6379)));
         assert_eq!(read("postgres://[::1]:6/d"), Some(("::1".to_owned(), 6)));
         assert_eq!(read("postgres://[::1]/d"), Some(("::1".to_owned(), 5432)));
     }

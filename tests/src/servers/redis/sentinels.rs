@@ -44,6 +44,14 @@ impl Sentinels {
         Ok(sentinels)
     }
 
+    /// The URL by which clients find whoever is the primary now, with the password of the servers.
+    pub fn url(&self, server: &Redis) -> String {
+        let ports = self.sentinels.iter().map(|sentinel| sentinel.port());
+        let hosts: Vec<_> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+        let (password, hosts) = (server.password(), hosts.join(","));
+        format!("redis-sentinel://:{password}@{hosts}/{SENTINEL_NAME}")
+    }
+
     /// The Sentinels themselves.
     pub fn all(&self) -> &[Redis] {
         &self.sentinels
