@@ -39,7 +39,13 @@ pub enum Quorum {
     /// scales wants [`Quorum::Live`].
     ///
     /// To change the list, change it by one name at a time, in every process, before the next
-    /// name: members with different lists do not count each other's votes.
+    /// name: members with different lists do not count each other's votes. One name put in the
+    /// place of another is two changes: add the one, then take the other away.
+    ///
+    /// The window, [`ElectionConfig::ttl`](crate::ElectionConfig::ttl), may grow by a rolling
+    /// restart. To make it **shorter**, stop each process for as long as the older window before it
+    /// starts with the new one: a voter that comes back sooner may have forgotten what it promised
+    /// to a leader that still trusts in it, and then there are two.
     Fixed(std::collections::BTreeSet<MemberId>),
     /// A majority of the members seen chooses *who asks*; a lease in the store decides, and is
     /// renewed along with the votes. **Safe** like an election by lease, and as fast as a vote when

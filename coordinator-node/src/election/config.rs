@@ -26,8 +26,8 @@ pub struct ElectionConfig {
     /// stuck leader then leads no longer than this and a ttl. Off by default.
     pub stall_limit: Option<Duration>,
     /// Let members vote who leads, over the bus, instead of asking the store for a lease. The ttl is
-    /// then the window of the election, 2 s by default, and the same for all its members. Off by
-    /// default.
+    /// then the window of the election, 2 s by default, and the same for all its members; how to
+    /// change it is said at [`Quorum::Fixed`]. Off by default.
     ///
     /// All processes hold one election in the same way: who asks the store and who asks the members
     /// do not know of each other, and would both lead.

@@ -12,6 +12,7 @@ use super::fleet::{Fleet, Plan, WINDOW, names};
 
 const SEEDS: u64 = 12;
 const BOUND: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::ZERO;
 
 /// Something goes wrong now and then, while the fleet changes.
 async fn disturb(fleet: &mut Fleet, names: &[String], random: &mut StdRng) {
@@ -30,8 +31,15 @@ async fn disturb(fleet: &mut Fleet, names: &[String], random: &mut StdRng) {
     link.resume();
 }
 
-/// Starts every member anew with another plan, in a random order, one after the other.
-async fn roll(fleet: &mut Fleet, names: &[String], plan: &Plan, random: &mut StdRng) {
+/// Starts every member anew with another plan, in a random order, one after the other. Each is away
+/// for so long.
+async fn roll(
+    fleet: &mut Fleet,
+    names: &[String],
+    plan: &Plan,
+    away: Duration,
+    random: &mut StdRng,
+) {
     let mut order: Vec<_> = names.to_vec();
     while !order.is_empty() {
         let name = order.swap_remove(random.random_range(0..order.len()));
@@ -40,6 +48,7 @@ async fn roll(fleet: &mut Fleet, names: &[String], plan: &Plan, random: &mut Std
         } else {
             fleet.kill(&name).await;
         }
+        sleep(away).await;
         fleet.start(&name, plan);
         disturb(fleet, names, random).await;
     }
@@ -61,7 +70,7 @@ async fn a_list_of_voters_that_changes_by_one_name_at_a_time_has_one_leader() {
             if voters > running {
                 fleet.start(&all[running], &plan);
             }
-            roll(&mut fleet, &all[..voters], &plan, &mut random).await;
+            roll(&mut fleet, &all[..voters], &plan, AT_ONCE, &mut random).await;
             if voters < running {
                 fleet.stop(&all[voters]).await;
             }
@@ -100,10 +109,56 @@ async fn two_versions_of_the_messages_elect_together_through_a_rolling_upgrade()
         }
         fleet.leader(None, BOUND).await;
         for plan in [&new, &old] {
-            roll(&mut fleet, &all, plan, &mut random).await;
+            roll(&mut fleet, &all, plan, AT_ONCE, &mut random).await;
             sleep(WINDOW * 8).await;
             assert_eq!(fleet.witness().leaders().len(), 1, "seed {seed}");
         }
         fleet.no_complaints(seed);
     }
+}
+
+/// V4, V9: a window becomes longer by a rolling restart, and shorter by one in which each process is
+/// away for the older window, so that no promise of its former life still holds.
+#[tokio::test(start_paused = true)]
+async fn a_window_may_grow_by_a_rolling_restart_and_shrink_by_a_slow_one() {
+    for seed in 0..SEEDS {
+        let (mut fleet, mut random) = (Fleet::new(seed), StdRng::seed_from_u64(seed));
+        let all = names(3);
+        let short = Plan::fixed(&all);
+        let long = short.clone().window(WINDOW * 6);
+        for name in &all {
+            fleet.start(name, &short);
+        }
+        fleet.leader(None, BOUND).await;
+        for (plan, away) in [(&long, AT_ONCE), (&short, long.window)] {
+            roll(&mut fleet, &all, plan, away, &mut random).await;
+            sleep(long.window * 8).await;
+            assert_eq!(fleet.witness().leaders().len(), 1, "seed {seed}");
+        }
+        fleet.no_complaints(seed);
+    }
+}
+
+/// V4: why it must be a slow one. Whoever comes back abstains for its own window, and the leader
+/// trusts for a longer one what was promised to it.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_shrinks_by_a_quick_restart_makes_two_leaders() {
+    let mut fleet = Fleet::new(1);
+    let all = names(3);
+    let short = Plan::fixed(&all);
+    let long = short.clone().window(WINDOW * 6);
+    for name in &all {
+        fleet.start(name, &long);
+    }
+    let leader = fleet.leader(None, BOUND).await;
+    sleep(long.window * 2).await;
+    for name in all.iter().filter(|name| **name != leader.member) {
+        fleet.stop(name).await;
+        fleet.start(name, &short);
+    }
+    sleep(long.window * 2).await;
+    assert!(
+        !fleet.witness().complaints.is_empty(),
+        "then the documents warn of nothing"
+    );
 }

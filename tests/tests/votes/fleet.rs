@@ -56,6 +56,7 @@ pub(crate) type Wrap = Arc<dyn Fn(&str, Arc<dyn ClusterBus>) -> Arc<dyn ClusterB
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) quorum: Quorum,
+    pub(crate) window: Duration,
     /// Whether they have the store's locks, too.
     pub(crate) locks: bool,
     pub(crate) wrap: Option<Wrap>,
@@ -65,9 +66,14 @@ impl Plan {
     pub(crate) fn fixed(names: &[String]) -> Self {
         Self {
             quorum: Quorum::fixed(names.iter().map(String::as_str)),
+            window: WINDOW,
             locks: false,
             wrap: None,
         }
+    }
+
+    pub(crate) fn window(self, window: Duration) -> Self {
+        Self { window, ..self }
     }
 
     fn backend(&self, store: &MemoryStore, name: &str) -> Backend {
@@ -116,6 +122,7 @@ impl Fleet {
         let (stopped, key) = (stop.clone(), name.to_owned());
         let (newest, witness) = (self.newest.clone(), self.witness.clone());
         let (name, quorum) = (name.to_owned(), plan.quorum.clone());
+        let window = plan.window;
         let life = async move {
             let node = Node::builder("fleet")
                 .member(name.as_str())
@@ -123,7 +130,7 @@ impl Fleet {
             let node = node.shutdown_on(async move { stopped.notified().await });
             let node = node.start().await.expect("it needs nothing but a bus");
             let config = ElectionConfig::new("e")
-                .ttl(WINDOW)
+                .ttl(window)
                 .cool_down(Duration::ZERO);
             let election = node.election(config.by_vote(quorum));
             let work = async |term| lead(term, &name, &newest, &witness).await;
