@@ -394,7 +394,8 @@ pub trait MembershipStore: Send + Sync + 'static {
     /// `async fn changed(&self, group: &Group, known: Versions) -> Result<(), MembershipError>`
     ///
     /// A hint: returns when the versions may be other than `known`. Cancel safe. The default never
-    /// returns.
+    /// returns. After a hint that brought nothing, the runtime listens again only when a tenth of a
+    /// TTL has passed: compare before you return, wherever that costs little.
     async fn changed(&self, group: &Group, known: Versions) -> Result<(), MembershipError> {
         let _ = (group, known);
         pending().await

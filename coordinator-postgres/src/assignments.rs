@@ -125,15 +125,19 @@ impl Assignments {
         check_group_and_keyspace(group, keyspace)?;
         let id = keyspace_id(group, keyspace);
         let mut hearing = self.hub.bells.listen(Bell::Assignment, &id.to_string());
-        let rows = self.call(EPOCH, &[(&id, Type::UUID)]).await?;
+        while self.epoch(&id).await? == known {
+            hearing.rung().await;
+        }
+        Ok(())
+    }
+
+    async fn epoch(&self, id: &Uuid) -> Result<Option<Epoch>, Trouble> {
+        let rows = self.call(EPOCH, &[(id, Type::UUID)]).await?;
         let epoch: Option<i64> = match rows.first() {
             Some(row) => row.try_get(0)?,
             None => None,
         };
-        if epoch.map(|epoch| Epoch::new(unsigned(epoch))) == known {
-            hearing.rung().await;
-        }
-        Ok(())
+        Ok(epoch.map(|epoch| Epoch::new(unsigned(epoch))))
     }
 }
 

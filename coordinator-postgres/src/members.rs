@@ -228,12 +228,14 @@ impl Members {
         })
     }
 
-    /// The bell is listened for first, so that no change falls between the look and the wait.
+    /// The bell is listened for first, so that no change falls between the look and the wait. It may
+    /// ring for what is known already, for C and W answer independently: such news is no hint, and
+    /// the runtime would be slow to believe the next one.
     async fn try_changed(&self, group: &Group, known: Versions) -> Result<(), Trouble> {
         group.check().map_err(Trouble::rejected)?;
         let bell = group_id(group).to_string();
         let mut hearing = self.hub.bells.listen(Bell::Members, &bell);
-        if self.versions(group).await? == known {
+        while self.versions(group).await? == known {
             hearing.rung().await;
         }
         Ok(())

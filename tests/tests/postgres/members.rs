@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use coordinator_core::{
-    Backend, Beat, Bytes, Document, EndReason, Epoch, ErrorKind, FencingToken, Group, Heartbeat,
-    Incarnation, Instance, Join, Joined, Layout, MAX_MEMBERS, MemberId, MemberState,
-    MembershipStore, Routing, Swap, Swapped,
+    Backend, Beat, Bytes, Document, EndReason, Epoch, ErrorKind, FeedEvent, FencingToken, Frame,
+    Group, Heartbeat, Incarnation, Instance, Join, Joined, Layout, MAX_MEMBERS, MemberId,
+    MemberState, MembershipStore, Routing, Start, Swap, Swapped, Topic,
 };
 use coordinator_postgres::PostgresConfig;
 use coordinator_tests::servers::{Schema, fresh_schema};
+use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio_postgres::Client;
 
@@ -45,6 +46,38 @@ async fn join(members: &Arc<dyn MembershipStore>, name: &str) -> Incarnation {
         Joined::Member { incarnation, .. } => incarnation,
         Joined::Taken(by) => panic!("taken by {by:?}"),
     }
+}
+
+/// A doorbell that rings for what is known already is no hint: C may answer with a change before W
+/// hears of it.
+#[tokio::test]
+async fn a_bell_that_brings_nothing_new_is_no_hint() {
+    let Some(schema) = fresh_schema() else { return };
+    let (backend, members, client) = backend(&schema).await;
+    join(&members, "one").await;
+    let known = members.snapshot(&group()).await.expect("members").versions;
+    let (group, bus) = (group(), backend.bus.clone().expect("a bus"));
+    let mut changed = std::pin::pin!(members.changed(&group, known));
+    // Listens, and has compared.
+    let topic = Topic::new("after");
+    let topics = [topic.clone()];
+    let mut feed = tokio::select! {
+        feed = bus.subscribe(&topics, Start::Now) => feed.expect("a feed"),
+        answer = &mut changed => panic!("nothing has changed: {answer:?}"),
+    };
+    let ring = format!("select {0}.ring('m', id) from {0}.member_group", schema.name());
+    client.batch_execute(&ring).await.expect("ring");
+    // Behind the bell on the same channel.
+    let instance = Instance::from_bytes([7; 16]);
+    let frame = Frame::new(topic, MemberId::from("one"), instance, Bytes::new());
+    bus.publish(&[frame]).await.expect("published");
+    tokio::select! {
+        event = feed.next() => assert!(matches!(event, Some(FeedEvent::Frame { .. })), "{event:?}"),
+        answer = &mut changed => panic!("nothing has changed: {answer:?}"),
+    }
+    assert!(changed.as_mut().now_or_never().is_none());
+    join(&members, "two").await;
+    changed.await.expect("told of the change");
 }
 
 /// Clause 11 of members, S10: where the greatest group is made behind the store's back.
