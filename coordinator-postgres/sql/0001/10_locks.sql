@@ -191,8 +191,9 @@ declare
 begin
     perform pg_catalog.set_config('idle_session_timeout', ttl::text, false);
     perform pg_catalog.set_config('statement_timeout', ttl::text, false);
-    perform pg_catalog.set_config('synchronous_commit', 'on', true)
-        where pg_catalog.current_setting('synchronous_commit') in ('off', 'local');
+    -- Seen by all at once, and on the disk before the start, whose commit waits for it. A crash in
+    -- between ends this session as well, and nobody has been granted the token.
+    perform pg_catalog.set_config('synchronous_commit', 'off', true);
     insert into {schema}.closing as closing (id, key, token) values (of, named, number)
         on conflict (id) do update set token = excluded.token where closing.token < excluded.token
         returning token into announced;
@@ -301,6 +302,8 @@ returns boolean language plpgsql volatile as $$
 declare
     lasted boolean;
 begin
+    -- A crash may forget the mark: the next one then waits for the rest of the window.
+    perform pg_catalog.set_config('synchronous_commit', 'off', true);
     update {schema}.fence as fence set released = true, released_at = clock_timestamp(), next = successor
         where fence.id = of and fence.token = number and fence.instance = process and not fence.released
         returning exists (select from {schema}.beat where beat.id = of and beat.token = number
