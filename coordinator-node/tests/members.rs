@@ -253,6 +253,20 @@ async fn a_start_without_a_store_gives_up_and_says_why() {
     assert!(watch.seconds() < 15.0, "{}", watch.seconds());
 }
 
+/// I5, I2: a store that has lost its memory, or is new and cannot tell, names the end of its quarantine:
+/// a start under a static name waits for it, however short its own ttl is.
+#[tokio::test(start_paused = true)]
+async fn a_start_under_a_static_name_waits_for_the_end_of_a_quarantine() {
+    let store = MemoryStore::new();
+    store.forget_everything();
+    let watch = Watch::start();
+    let started = builder(&store, "a").ttl(Duration::from_secs(1)).start();
+    let node = within(60.0, started).await;
+    node.expect("the quarantine ends");
+    let waited = watch.seconds();
+    assert!((29.0..32.0).contains(&waited), "{waited}");
+}
+
 /// H17: handles outlive the node without a panic.
 #[tokio::test(start_paused = true)]
 async fn handles_go_on_after_shutdown_and_say_that_it_is_over() {

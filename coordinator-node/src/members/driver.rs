@@ -11,8 +11,8 @@ use coordinator_core::machine::membership::{
     MembershipEvent as Event,
 };
 use coordinator_core::{
-    Beat, Incarnation, Joined, LostCause, MemberState, MembershipError, MembershipStore, MemoryId,
-    Moment, Snapshot, Versions,
+    Beat, ErrorKind, Incarnation, Joined, LostCause, MemberState, MembershipError, MembershipStore,
+    MemoryId, Moment, Snapshot, Versions,
 };
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -289,7 +289,11 @@ impl Driver {
             }
             Err(error) => (JoinAnswer::Failed(error.kind()), None, Some(error)),
         };
-        if error.is_none() {
+        // A store in quarantine is not silent: it says when it will grant again (I2, I5).
+        let waits = error
+            .as_ref()
+            .is_some_and(|error| matches!(error.kind(), ErrorKind::Quarantined { .. }));
+        if error.is_none() || waits {
             self.answered = self.shared.context.now();
         }
         self.known = Versions::default();
