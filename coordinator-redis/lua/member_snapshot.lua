@@ -1,0 +1,2 @@
+-- Reads all lives of a group.
+return snapshot()

@@ -1,0 +1,2 @@
+-- Which state a group is in.
+return { versions() }
