@@ -6,6 +6,6 @@ if known[1] ~= token or known[2] ~= instance or known[3] ~= '0' or tonumber(know
 end
 redis.call('HSET', KEYS[2], 'released', '1', 'expires', number(now))
 redis.call('PUBLISH', bell, 'l' .. token .. ' ' .. key)
-if successor == '' and (quarantine > 0 or redis.call('ZCARD', KEYS[3]) == 0) then
+if successor == '' and redis.call('ZCARD', KEYS[3]) == 0 then
   return 'released'
 end

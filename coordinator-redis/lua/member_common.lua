@@ -126,7 +126,7 @@ end
 
 -- Makes room, once a minute at most: who has been due for an hour becomes a tombstone; tombstones go when their retention has passed, unless a
 -- document names them. Says whether there are new tombstones.
-local function sweep_group()
+local function sweep_group(quarantine)
   local swept = tonumber(redis.call('HGET', GROUP, 'swept') or 0)
   if swept <= now and now - swept < 60 * SECOND then
     return false

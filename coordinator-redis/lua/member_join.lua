@@ -24,7 +24,7 @@ end
 if quarantine > 0 and fixed == '1' and floor == '' then
   return { 'quarantined', quarantine }
 end
-sweep_group()
+sweep_group(quarantine)
 if redis.call('ZCARD', EXPIRY) >= 4096 then
   return { 'full' }
 end

@@ -4,7 +4,7 @@ local bell = args[1]
 if quarantine > 0 then
   return { 'quarantined' }
 end
-if sweep_group() then
+if sweep_group(quarantine) then
   grow(bell, true, false)
 end
 local old = number(now / 1000 - 604800000)

@@ -19,15 +19,15 @@ use crate::reply::{Read, numbers_ended, or_empty, part, quarantined, verdict};
 use crate::script::Script;
 use crate::trouble::{Trouble, check_group_and_keyspace};
 
-static LOAD: Script = Script::new(
+static LOAD: Script = Script::plain(
     "assignment_load",
     include_str!("../lua/assignment_load.lua"),
 );
-static EPOCH: Script = Script::new(
+static EPOCH: Script = Script::plain(
     "assignment_epoch",
     include_str!("../lua/assignment_epoch.lua"),
 );
-static LEAD: Script = Script::new(
+static LEAD: Script = Script::plain(
     "assignment_lead",
     include_str!("../lua/assignment_lead.lua"),
 );

@@ -16,14 +16,14 @@ use crate::reply::{Read, part, verdict};
 use crate::script::Script;
 use crate::trouble::{Trouble, check_group_and_keyspace};
 
-static LOAD: Script = Script::new(
+static LOAD: Script = Script::plain(
     "checkpoint_load",
     concat!(
         include_str!("../lua/checkpoint_common.lua"),
         include_str!("../lua/checkpoint_load.lua")
     ),
 );
-static SAVE: Script = Script::new(
+static SAVE: Script = Script::plain(
     "checkpoint_save",
     concat!(
         include_str!("../lua/checkpoint_common.lua"),

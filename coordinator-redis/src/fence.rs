@@ -15,7 +15,7 @@ use crate::reply::{Read, part, verdict};
 use crate::script::Script;
 use crate::trouble::Trouble;
 
-static WRITE: Script = Script::new(
+static WRITE: Script = Script::plain(
     "fence_write",
     concat!(
         include_str!("../lua/fields.lua"),
@@ -155,14 +155,21 @@ impl FencedWrites<'_> {
         self.command("XADD", "stream", key.as_ref(), &rest)
     }
 
-    fn command(mut self, name: &'static str, kind: &'static str, key: &[u8], rest: &[&[u8]]) -> Self {
+    fn command(
+        mut self,
+        name: &'static str,
+        kind: &'static str,
+        key: &[u8],
+        rest: &[&[u8]],
+    ) -> Self {
         let mut fields = Fields::new();
         for text in rest {
             fields.push(text);
         }
         self.longest = self.longest.max(rest.len());
         self.keys.push(Bytes::copy_from_slice(key));
-        self.commands.push([name.into(), kind.into(), fields.done()]);
+        self.commands
+            .push([name.into(), kind.into(), fields.done()]);
         self
     }
 
@@ -201,11 +208,20 @@ impl FencedWrites<'_> {
         let tag = self.hub.names.tag(&group_of(&lease.key));
         let shard = shard_of(&lease.key);
         let (guard, document) = match shard {
-            Some((keyspace, _)) => (checkpoints_key(&tag, keyspace), assignment_key(&tag, keyspace)),
+            Some((keyspace, _)) => (
+                checkpoints_key(&tag, keyspace),
+                assignment_key(&tag, keyspace),
+            ),
             None => (lease_key(&tag, &lease.key), lease_key(&tag, &lease.key)),
         };
-        let keys: Vec<Bytes> = [guard, document].into_iter().chain(self.keys.iter().cloned()).collect();
-        let position = self.position.as_ref().map(|position| format!("+{position}"));
+        let keys: Vec<Bytes> = [guard, document]
+            .into_iter()
+            .chain(self.keys.iter().cloned())
+            .collect();
+        let position = self
+            .position
+            .as_ref()
+            .map(|position| format!("+{position}"));
         let mut args: Vec<Bytes> = vec![
             lease.token.to_string().into(),
             shard.map_or("", |(_, shard)| shard).to_owned().into(),
@@ -216,8 +232,10 @@ impl FencedWrites<'_> {
     }
 }
 
-fn flat<'f, F: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &'f [(F, V)]) -> impl Iterator<Item = &'f [u8]> {
-    fields.iter().flat_map(|(field, value)| [field.as_ref(), value.as_ref()])
+fn flat<F: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(F, V)]) -> impl Iterator<Item = &[u8]> {
+    fields
+        .iter()
+        .flat_map(|(field, value)| [field.as_ref(), value.as_ref()])
 }
 
 /// Keyspace and number of the shard that a key names: `group/shard/keyspace/number`.
@@ -227,7 +245,8 @@ fn shard_of(key: &Key) -> Option<(&str, &str)> {
 }
 
 fn read(lease: &Lease, answer: &crate::client::Value) -> Result<Vec<String>, FenceError> {
-    let unreadable = |trouble: Trouble| FenceError::from(trouble.of_lock("write under", &lease.key));
+    let unreadable =
+        |trouble: Trouble| FenceError::from(trouble.of_lock("write under", &lease.key));
     let key = lease.key.clone();
     let (said, parts) = verdict(answer).map_err(unreadable)?;
     match said {
@@ -240,7 +259,9 @@ fn read(lease: &Lease, answer: &crate::client::Value) -> Result<Vec<String>, Fen
         "no_row" => Err(FenceError::NoRow { key }),
         "wrong_type" => {
             let shown = |place| {
-                let text = part(parts, place).and_then(Read::bytes).map_err(unreadable)?;
+                let text = part(parts, place)
+                    .and_then(Read::bytes)
+                    .map_err(unreadable)?;
                 Ok::<_, FenceError>(String::from_utf8_lossy(text).into_owned())
             };
             Err(FenceError::WrongType {

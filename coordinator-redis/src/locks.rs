@@ -24,8 +24,8 @@ use line::Line;
 
 /// A script on the lease of one key: what comes before what all of these share, and what comes behind.
 macro_rules! lock_script {
-    ($name:ident = $first:expr, $file:literal) => {
-        static $name: Script = Script::new(
+    ($name:ident = $new:ident, $first:expr, $file:literal) => {
+        static $name: Script = Script::$new(
             concat!("lock_", $file),
             concat!(
                 $first,
@@ -36,11 +36,18 @@ macro_rules! lock_script {
     };
 }
 
-lock_script!(ACQUIRE = include_str!("../lua/lock_acquire_fast.lua"), "acquire");
-lock_script!(RELEASE = include_str!("../lua/lock_release_fast.lua"), "release");
-lock_script!(HOLDER = "", "holder");
-lock_script!(WAIT = "", "wait");
-lock_script!(LEAVE = "", "leave");
+lock_script!(
+    ACQUIRE = new, include_str!("../lua/lock_acquire_fast.lua"),
+    "acquire"
+);
+lock_script!(
+    RELEASE = plain, include_str!("../lua/lock_release_fast.lua"),
+    "release"
+);
+lock_script!(HOLDER = plain, "", "holder");
+lock_script!(WAIT = new, "", "wait");
+lock_script!(LEAVE = plain, "", "leave");
+lock_script!(SWEEP = new, "", "sweep");
 static RENEW: Script = Script::new("lock_renew", include_str!("../lua/lock_renew.lua"));
 
 /// How often to look behind the bells, which are hints.
@@ -65,7 +72,7 @@ impl Place {
             lease_key(&tag, key),
             tag.key("line", key.as_str()),
             tag.key("waiters", key.as_str()),
-            tag.key("leases", ""),
+            index_key(&tag),
         ];
         Self { tag, keys }
     }
@@ -74,6 +81,19 @@ impl Place {
 /// The hash of a key's lease.
 pub(crate) fn lease_key(tag: &Tag, key: &Key) -> Bytes {
     tag.key("lock", key.as_str())
+}
+
+/// The sorted set of all keys of a tag that have leases.
+pub(crate) fn index_key(tag: &Tag) -> Bytes {
+    tag.key("leases", "")
+}
+
+/// Forgets the lease of a key, if nobody can need it any more (K3).
+pub(crate) async fn sweep(hub: &Hub, key: &Key) -> Result<(), Trouble> {
+    let place = Place::of(hub, key);
+    let args = vec![key.as_str().to_owned().into()];
+    hub.run(&SWEEP, &place.tag, &place.keys, args).await?;
+    Ok(())
 }
 
 /// The group whose hash tag a key has: what is before its first `/`, as [`Key::scoped`] writes it. Keys of another kind share

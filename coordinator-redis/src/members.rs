@@ -21,8 +21,8 @@ use crate::script::Script;
 use crate::trouble::{Trouble, check_ttl};
 
 macro_rules! member_script {
-    ($name:ident = $file:literal) => {
-        static $name: Script = Script::new(
+    ($name:ident = $new:ident, $file:literal) => {
+        static $name: Script = Script::$new(
             concat!("member_", $file),
             concat!(
                 include_str!("../lua/fields.lua"),
@@ -33,12 +33,12 @@ macro_rules! member_script {
     };
 }
 
-member_script!(JOIN = "join");
-member_script!(HEARTBEAT = "heartbeat");
-member_script!(LEAVE = "leave");
-member_script!(EVICT = "evict");
-member_script!(SNAPSHOT = "snapshot");
-member_script!(VERSIONS = "versions");
+member_script!(JOIN = new, "join");
+member_script!(HEARTBEAT = new, "heartbeat");
+member_script!(LEAVE = plain, "leave");
+member_script!(EVICT = new, "evict");
+member_script!(SNAPSHOT = plain, "snapshot");
+member_script!(VERSIONS = plain, "versions");
 
 /// Where the scripts find the members of a group, in the order in which they name them.
 pub(crate) fn member_keys(tag: &Tag) -> Vec<Bytes> {

@@ -91,7 +91,9 @@ pub(crate) fn verdict(answer: &Value) -> Result<(&str, &[Value]), Trouble> {
 
 /// The part of an answer at one place.
 pub(crate) fn part(parts: &[Value], place: usize) -> Result<&Value, Trouble> {
-    parts.get(place).ok_or_else(|| Trouble::unreadable("an answer that is cut off"))
+    parts
+        .get(place)
+        .ok_or_else(|| Trouble::unreadable("an answer that is cut off"))
 }
 
 /// How long a quarantine lasts: the verdict's one part, in milliseconds.
@@ -109,7 +111,7 @@ pub(crate) fn numbers_ended() -> Trouble {
 
 /// An instance as scripts take it.
 pub(crate) fn hex(instance: Instance) -> String {
-    instance.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(instance.to_bytes()))
 }
 
 /// A span as scripts take it: whole microseconds, never less than asked for.

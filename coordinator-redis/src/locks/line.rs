@@ -41,7 +41,12 @@ impl Line {
     /// The bell is listened for first, so that no call falls between the look and the wait.
     pub(super) async fn wait(hub: &Arc<Hub>, claim: &Claim) -> Result<(), Trouble> {
         // One a wait, not one a claim: the end of a dropped wait must not end its successor.
-        let ticket = format!("{}/{}/{}", hex(claim.instance), claim.id, hub.bells.ticket());
+        let ticket = format!(
+            "{}/{}/{}",
+            hex(claim.instance),
+            claim.id,
+            hub.bells.ticket()
+        );
         let mut hearing = hub.bells.listen(Bell::ticket(&ticket)).await?;
         let mut line = Self {
             hub: hub.clone(),
@@ -51,13 +56,12 @@ impl Line {
         };
         let poll = LEAST_POLL.max(claim.ttl / 2);
         loop {
-            match line.look(claim, poll).await? {
-                Look::Now => break,
-                Look::Wait(span) => match timeout(span.min(poll), hearing.rung()).await {
-                    Ok(Some(TURN)) => break,
-                    // Look again: something may not have been heard, or a span has passed.
-                    Ok(_) | Err(_) => {}
-                },
+            let Look::Wait(span) = line.look(claim, poll).await? else {
+                break;
+            };
+            // Woken for another reason, or not at all: it looks again.
+            if timeout(span.min(poll), hearing.rung()).await == Ok(Some(TURN)) {
+                break;
             }
         }
         line.left = true;

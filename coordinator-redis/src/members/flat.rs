@@ -9,8 +9,8 @@ use coordinator_core::{
     MemberState, Profile, Report, ShardId, Snapshot, Version, Versions,
 };
 
-use crate::fields::{Fields, split};
 use crate::client::Value;
+use crate::fields::{Fields, split};
 use crate::reply::Read;
 use crate::trouble::Trouble;
 
@@ -55,7 +55,9 @@ fn unreadable(what: &[u8]) -> Trouble {
 }
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Result<T, Trouble> {
-    let parsed = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+    let parsed = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| unreadable(text))
 }
 

@@ -1,0 +1,290 @@
+//! The client of the `redis` crate.
+
+mod ear;
+mod errors;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion};
+use tokio::time::{Instant, timeout};
+
+use super::{Client, Dedicated, Listener, Value};
+use crate::config::RedisConfig;
+use crate::error::ConnectError;
+use crate::script::Script;
+use crate::trouble::Trouble;
+use errors::{failed, refused};
+
+/// After a failed attempt to connect, calls fail at once for so long.
+const BREATH: Duration = Duration::from_millis(50);
+/// How long the system waits for a sign of life of the other end.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// One server, by one connection that all calls share.
+#[derive(Debug)]
+pub(crate) struct RedisClient {
+    client: redis::Client,
+    config: RedisConfig,
+    line: Mutex<Line>,
+    /// Held by who connects: one attempt at a time.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    connection: Option<MultiplexedConnection>,
+    /// Counts connections: a call that fails late must not close its successor.
+    number: u64,
+    failed_at: Option<Instant>,
+}
+
+impl RedisClient {
+    /// Connects.
+    pub(crate) async fn connect(config: &RedisConfig) -> Result<Self, ConnectError> {
+        let info = redis::IntoConnectionInfo::into_connection_info(config.url.as_str());
+        let info = info.map_err(|error| ConnectError::BadUrl {
+            reason: error.to_string(),
+        })?;
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_user_timeout(SILENCE);
+        let settings = info.redis_settings().clone();
+        let settings = settings.set_protocol(ProtocolVersion::RESP3);
+        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
+        let client = redis::Client::open(info).map_err(|error| ConnectError::BadUrl {
+            reason: error.to_string(),
+        })?;
+        let made = Self {
+            client,
+            config: config.clone(),
+            line: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+        };
+        let connected = made.dial().await;
+        let connected = connected.map_err(|error| errors::unconnected(&made.shown(), error))?;
+        made.line().connection = Some(connected);
+        Ok(made)
+    }
+
+    /// Where the server is, without the password.
+    pub(crate) fn shown(&self) -> String {
+        self.client.get_connection_info().addr().to_string()
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn dial(&self) -> Result<MultiplexedConnection, redis::RedisError> {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.config.connect_timeout))
+            .set_response_timeout(Some(self.config.response_timeout));
+        let dialled = self
+            .client
+            .get_multiplexed_async_connection_with_config(&settings);
+        dialled.await
+    }
+
+    /// The connection that calls share, made anew if need be.
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Trouble> {
+        if let Some(ready) = self.ready()? {
+            return Ok(ready);
+        }
+        let _alone = self.dialling.lock().await;
+        if let Some(ready) = self.ready()? {
+            return Ok(ready);
+        }
+        match self.dial().await {
+            Ok(connection) => {
+                let mut line = self.line();
+                line.number += 1;
+                line.connection = Some(connection.clone());
+                Ok((connection, line.number))
+            }
+            Err(error) => {
+                self.line().failed_at = Some(Instant::now());
+                Err(Trouble::Unavailable(error.into()))
+            }
+        }
+    }
+
+    fn ready(&self) -> Result<Option<(MultiplexedConnection, u64)>, Trouble> {
+        let line = self.line();
+        if let Some(connection) = &line.connection {
+            return Ok(Some((connection.clone(), line.number)));
+        }
+        match line.failed_at {
+            Some(at) if at.elapsed() < BREATH => {
+                Err(Trouble::unavailable("there is no connection to the server"))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// What an error of a call means. A connection that is broken, or leads to the wrong server, is given up.
+    fn judge(&self, error: redis::RedisError, number: u64) -> Trouble {
+        let (trouble, is_broken) = failed(error);
+        if is_broken {
+            let mut line = self.line();
+            if line.number == number {
+                line.connection = None;
+            }
+        }
+        trouble
+    }
+
+    async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
+        let (mut connection, number) = self.connection().await.map_err(CallError::Trouble)?;
+        match connection.req_packed_command(command).await {
+            Ok(redis::Value::ServerError(error)) if error.code() == "NOSCRIPT" => {
+                Err(CallError::NoScript)
+            }
+            Ok(redis::Value::ServerError(error)) => {
+                Err(CallError::Trouble(self.judge(error.into(), number)))
+            }
+            Err(error) if error.code() == Some("NOSCRIPT") => Err(CallError::NoScript),
+            Err(error) => Err(CallError::Trouble(self.judge(error, number))),
+            Ok(value) => read(value).map_err(CallError::Trouble),
+        }
+    }
+}
+
+/// Why a command brought no value.
+enum CallError {
+    /// The server does not know the script. Nothing was done.
+    NoScript,
+    Trouble(Trouble),
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NoScript => Self::unavailable("the server has forgotten the script"),
+            CallError::Trouble(trouble) => trouble,
+        }
+    }
+}
+
+fn eval(how: &str, what: &str, keys: &[Bytes], args: &[Bytes]) -> Cmd {
+    let mut command = redis::cmd(how);
+    command.arg(what).arg(keys.len());
+    for text in keys.iter().chain(args) {
+        command.arg(text.as_ref());
+    }
+    command
+}
+
+fn command(words: &[Bytes]) -> Cmd {
+    let mut command = Cmd::new();
+    for word in words {
+        command.arg(word.as_ref());
+    }
+    command
+}
+
+#[async_trait]
+impl Client for RedisClient {
+    async fn eval(
+        &self,
+        script: &'static Script,
+        keys: Vec<Bytes>,
+        args: Vec<Bytes>,
+    ) -> Result<Value, Trouble> {
+        match self.call(&eval("EVALSHA", script.sha(), &keys, &args)).await {
+            Err(CallError::NoScript) => {
+                tracing::debug!(script = script.name(), "loaded into the server");
+                let whole = eval("EVAL", &script.text(), &keys, &args);
+                Ok(self.call(&whole).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Result<(), Trouble> {
+        let word = Bytes::from_static(b"PUBLISH");
+        let commands = batch.into_iter();
+        let commands = commands.map(|(channel, payload)| vec![word.clone(), channel, payload]);
+        let answers = self.pipeline(commands.collect()).await?;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
+    }
+
+    async fn pipeline(
+        &self,
+        commands: Vec<Vec<Bytes>>,
+    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+        let (mut connection, number) = self.connection().await?;
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for words in &commands {
+            pipeline.add_command(command(words));
+        }
+        let sent = connection.req_packed_commands(&pipeline, 0, commands.len());
+        let answers = sent.await.map_err(|error| self.judge(error, number))?;
+        let answers = answers.into_iter().map(|answer| match answer {
+            redis::Value::ServerError(error) => Err(self.judge(error.into(), number)),
+            value => read(value),
+        });
+        Ok(answers.collect())
+    }
+
+    async fn listen(&self) -> Result<Listener, Trouble> {
+        ear::open(self.client.clone(), self.config.connect_timeout).await
+    }
+
+    async fn dedicated(&self) -> Result<Box<dyn Dedicated>, Trouble> {
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.config.connect_timeout))
+            .set_response_timeout(None);
+        let dialled = self
+            .client
+            .get_multiplexed_async_connection_with_config(&settings);
+        let connection = dialled.await.map_err(refused)?;
+        Ok(Box::new(Own(connection)))
+    }
+}
+
+/// A connection that nobody shares.
+#[derive(Debug)]
+struct Own(MultiplexedConnection);
+
+#[async_trait]
+impl Dedicated for Own {
+    async fn command(&mut self, words: Vec<Bytes>, within: Duration) -> Result<Value, Trouble> {
+        let command = command(&words);
+        let answer = timeout(within, self.0.req_packed_command(&command)).await;
+        match answer {
+            Err(_) => Err(Trouble::indeterminate("no answer came in time")),
+            Ok(Err(error)) => Err(failed(error).0),
+            Ok(Ok(redis::Value::ServerError(error))) => Err(failed(error.into()).0),
+            Ok(Ok(value)) => read(value),
+        }
+    }
+}
+
+/// An answer, whichever protocol it came by.
+fn read(value: redis::Value) -> Result<Value, Trouble> {
+    let list = |list: Vec<redis::Value>| -> Result<Value, Trouble> {
+        let list: Result<_, _> = list.into_iter().map(read).collect();
+        list.map(Value::Array)
+    };
+    Ok(match value {
+        redis::Value::Nil => Value::Nil,
+        redis::Value::Int(number) => Value::Int(number),
+        redis::Value::Boolean(is_so) => Value::Int(is_so.into()),
+        redis::Value::BulkString(text) => Value::Bytes(text.into()),
+        redis::Value::VerbatimString { text, .. } => Value::Bytes(text.into()),
+        redis::Value::Double(number) => Value::Bytes(number.to_string().into()),
+        redis::Value::SimpleString(word) => Value::Status(word),
+        redis::Value::Okay => Value::Status("OK".to_owned()),
+        redis::Value::Array(values) | redis::Value::Set(values) => list(values)?,
+        redis::Value::Map(pairs) => {
+            list(pairs.into_iter().flat_map(|(key, value)| [key, value]).collect())?
+        }
+        redis::Value::ServerError(error) => return Err(failed(error.into()).0),
+        other => return Err(Trouble::unreadable(&format!("{other:?}"))),
+    })
+}

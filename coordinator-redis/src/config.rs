@@ -1,0 +1,148 @@
+//! What a deployment chooses.
+
+use std::time::Duration;
+
+use coordinator_core::trust::MAX_TTL;
+
+use crate::error::ConnectError;
+
+/// How to reach the store, and what to use it for: see [`RedisBackend::connect`].
+///
+/// [`RedisBackend::connect`]: crate::RedisBackend::connect
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// `redis://user:password@host:port/database`; all but the host may be missing.
+    pub url: String,
+    /// What all keys and channels begin with: 1 to 64 letters, digits, `-`, `_` and `.`. `coordinator` by default.
+    pub namespace: String,
+    /// The longest TTL of the namespace (I4), 30 s by default. All processes must name the same; and so long nothing is granted after a
+    /// loss of memory.
+    pub max_ttl: Duration,
+    /// Whether a store that is empty is taken for new. Redis cannot tell a new server from a flushed one (I5), so without this a first
+    /// start waits out `max_ttl`. **Unsafe** with it: after a flush a lease that another still trusts is granted. For tests and
+    /// development.
+    pub trust_empty_store: bool,
+    /// The `maxmemory-policy` that is accepted although it deletes keys, leases among them, to make room. **Unsafe**: a deleted
+    /// lease is granted twice.
+    pub accept_eviction: Option<String>,
+    /// How often what nobody needs any more is looked for, by all processes together. Ten minutes by default.
+    pub clean_every: Duration,
+    /// How long each attempt to connect may take. 5 s by default.
+    pub connect_timeout: Duration,
+    /// How long the server may take to answer a call, before it counts as gone. 10 s by default.
+    pub response_timeout: Duration,
+}
+
+impl RedisConfig {
+    /// The store at this URL, with every default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            namespace: "coordinator".to_owned(),
+            max_ttl: MAX_TTL,
+            trust_empty_store: false,
+            accept_eviction: None,
+            clean_every: Duration::from_mins(10),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// The same, in which parameters of the URL choose: `namespace`, `max_ttl_seconds`, `trust_empty_store`.
+    ///
+    /// # Errors
+    /// A parameter that is none of these, or a value that is none.
+    pub fn from_url(url: &str) -> Result<Self, ConnectError> {
+        let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let mut config = Self::new(base);
+        for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match name {
+                "namespace" => value.clone_into(&mut config.namespace),
+                "max_ttl_seconds" => {
+                    config.max_ttl = Duration::from_secs(parsed("max_ttl_seconds", value)?);
+                }
+                "trust_empty_store" => {
+                    config.trust_empty_store = parsed("trust_empty_store", value)?;
+                }
+                other => {
+                    let reason = format!("there is no parameter `{other}`");
+                    return Err(ConnectError::BadUrl { reason });
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// The same, with this namespace.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The same, with this longest TTL.
+    pub fn max_ttl(mut self, span: Duration) -> Self {
+        self.max_ttl = span;
+        self
+    }
+
+    /// The same, trusting an empty store or not.
+    pub fn trust_empty_store(mut self, trusts: bool) -> Self {
+        self.trust_empty_store = trusts;
+        self
+    }
+
+    /// The same, accepting that this policy deletes keys.
+    pub fn accept_eviction(mut self, policy: impl Into<String>) -> Self {
+        self.accept_eviction = Some(policy.into());
+        self
+    }
+
+    /// The same, cleaning this often.
+    pub fn clean_every(mut self, span: Duration) -> Self {
+        self.clean_every = span;
+        self
+    }
+
+    /// The same, with this limit for connecting.
+    pub fn connect_timeout(mut self, span: Duration) -> Self {
+        self.connect_timeout = span;
+        self
+    }
+
+    /// The same, with this limit for answers.
+    pub fn response_timeout(mut self, span: Duration) -> Self {
+        self.response_timeout = span;
+        self
+    }
+}
+
+impl From<&str> for RedisConfig {
+    fn from(url: &str) -> Self {
+        Self::new(url)
+    }
+}
+
+fn parsed<T: std::str::FromStr>(setting: &'static str, given: &str) -> Result<T, ConnectError> {
+    given.parse().map_err(|_| ConnectError::BadSetting {
+        setting,
+        given: given.to_owned(),
+        wanted: format!("a {}", std::any::type_name::<T>()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_url_choose_and_unknown_ones_are_errors() {
+        let url = "redis://h:1/2?namespace=a&max_ttl_seconds=7&trust_empty_store=true";
+        let config = RedisConfig::from_url(url).unwrap();
+        assert_eq!((config.url.as_str(), config.namespace.as_str()), ("redis://h:1/2", "a"));
+        assert_eq!((config.max_ttl.as_secs(), config.trust_empty_store), (7, true));
+        assert!(RedisConfig::from_url("redis://h?nonsense=1").is_err());
+        assert!(RedisConfig::from_url("redis://h?trust_empty_store=perhaps").is_err());
+    }
+}

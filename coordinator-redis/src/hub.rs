@@ -1,0 +1,155 @@
+//! What all parts of a backend share: the client, the bells, the names, the constants of the namespace.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coordinator_core::StoreId;
+
+use crate::bells::Bells;
+use crate::client::{Client, RedisClient, Value};
+use crate::config::RedisConfig;
+use crate::error::ConnectError;
+use crate::guarantees::{self, Settings};
+use crate::janitor;
+use crate::names::{Names, Tag};
+use crate::script::Script;
+use crate::trouble::Trouble;
+
+/// The bounds of the longest TTL.
+const LEAST_MAX_TTL: Duration = Duration::from_secs(1);
+const MOST_MAX_TTL: Duration = Duration::from_hours(24);
+/// So many tags are remembered as told of; then telling begins anew.
+const MANY_TAGS: usize = 10_000;
+
+/// What is shared.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) config: RedisConfig,
+    pub(crate) names: Names,
+    pub(crate) store: StoreId,
+    pub(crate) client: Arc<dyn Client>,
+    pub(crate) bells: Bells,
+    pub(crate) settings: Settings,
+    /// The tags that the index knows from this process.
+    told: Mutex<BTreeSet<Tag>>,
+}
+
+impl Hub {
+    /// Connects, and finds out what the server gives.
+    pub(crate) async fn connect(config: RedisConfig) -> Result<Arc<Self>, ConnectError> {
+        check(&config)?;
+        let names = Names::new(&config.namespace)?;
+        let client = RedisClient::connect(&config).await?;
+        let host = client.shown();
+        let client: Arc<dyn Client> = Arc::new(client);
+        let settings = guarantees::probe(client.as_ref(), &host, &config).await?;
+        let listener = client.listen().await;
+        let listener = listener.map_err(|trouble| unusable(&host, trouble))?;
+        let bells = Bells::start(listener, names.own_channel(rand::random()));
+        let store = StoreId::new(format!("redis:{host}/{}", config.namespace));
+        let hub = Arc::new(Self {
+            config,
+            names,
+            store,
+            client,
+            bells,
+            settings,
+            told: Mutex::default(),
+        });
+        tokio::spawn(janitor::run(Arc::downgrade(&hub)));
+        Ok(hub)
+    }
+
+    /// Runs a script on keys of one hash tag: its identity comes first, and the constants last.
+    pub(crate) async fn run(
+        &self,
+        script: &'static Script,
+        tag: &Tag,
+        keys: &[Bytes],
+        mut args: Vec<Bytes>,
+    ) -> Result<Value, Trouble> {
+        let keys = [tag.identity()].into_iter().chain(keys.iter().cloned());
+        if script.remembers() {
+            self.tell_of(tag);
+            args.extend(self.constants());
+        }
+        self.client.eval(script, keys.collect(), args).await
+    }
+
+    /// In the order in which `identity.lua` names them, from the last to the first.
+    fn constants(&self) -> [Bytes; 3] {
+        let milliseconds = |span: Duration| Bytes::from(span.as_millis().to_string());
+        let trusts: &'static [u8] = if self.config.trust_empty_store { b"1" } else { b"0" };
+        [
+            milliseconds(self.config.max_ttl),
+            milliseconds(self.settings.lag()),
+            Bytes::from_static(trusts),
+        ]
+    }
+
+    /// Enters a tag in the index that janitors go by, once a process. That is not waited for: the next process does it, too.
+    fn tell_of(&self, tag: &Tag) {
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.contains(tag) {
+                return;
+            }
+            if told.len() >= MANY_TAGS {
+                told.clear();
+            }
+            told.insert(tag.clone());
+        }
+        let words: [Bytes; 5] = [
+            "ZADD".into(),
+            self.names.tags_key(),
+            "NX".into(),
+            "0".into(),
+            tag.to_string().into(),
+        ];
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            if let Err(trouble) = client.pipeline(vec![words.into()]).await {
+                tracing::debug!(?trouble, "a hash tag is not in the janitor's index");
+            }
+        });
+    }
+
+    /// Takes a tag out of the index: nothing is left of it.
+    pub(crate) async fn forget_tag(&self, tag: &Tag) -> Result<(), Trouble> {
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(tag);
+        let words: [Bytes; 3] = ["ZREM".into(), self.names.tags_key(), tag.to_string().into()];
+        let answers = self.client.pipeline(vec![words.into()]).await?;
+        answers.into_iter().try_for_each(|answer| answer.map(drop))
+    }
+}
+
+fn check(config: &RedisConfig) -> Result<(), ConnectError> {
+    if (LEAST_MAX_TTL..=MOST_MAX_TTL).contains(&config.max_ttl) {
+        return Ok(());
+    }
+    Err(ConnectError::BadSetting {
+        setting: "max_ttl",
+        given: format!("{:?}", config.max_ttl),
+        wanted: format!("between {LEAST_MAX_TTL:?} and {MOST_MAX_TTL:?}"),
+    })
+}
+
+/// The server cannot be used, for this reason.
+pub(crate) fn unusable(host: &str, trouble: Trouble) -> ConnectError {
+    let host = host.to_owned();
+    match trouble {
+        Trouble::Rejected(source) => ConnectError::Refused { host, source },
+        Trouble::Unavailable(source) | Trouble::Indeterminate(source) => {
+            ConnectError::Unusable { host, source }
+        }
+        other @ (Trouble::Quarantined(_) | Trouble::OtherMaxTtl { .. }) => ConnectError::Unusable {
+            host,
+            source: format!("{other:?}").into(),
+        },
+    }
+}

@@ -1,0 +1,60 @@
+//! Scripts that run on the server.
+
+use std::sync::OnceLock;
+
+/// The clock, and helpers: before every script.
+const PREAMBLE: &str = include_str!("../lua/preamble.lua");
+/// What the store remembers, for those that ask.
+const IDENTITY: &str = include_str!("../lua/identity.lua");
+
+/// One script. Its first key is the identity of its hash tag.
+#[derive(Debug)]
+pub(crate) struct Script {
+    name: &'static str,
+    body: &'static str,
+    remembers: bool,
+    whole: OnceLock<redis::Script>,
+}
+
+impl Script {
+    /// A script that grants something, or draws conclusions: it looks at what the store remembers.
+    pub(crate) const fn new(name: &'static str, body: &'static str) -> Self {
+        Self::of(name, body, true)
+    }
+
+    /// A script that is right whatever the store has forgotten.
+    pub(crate) const fn plain(name: &'static str, body: &'static str) -> Self {
+        Self::of(name, body, false)
+    }
+
+    const fn of(name: &'static str, body: &'static str, remembers: bool) -> Self {
+        Self {
+            name,
+            body,
+            remembers,
+            whole: OnceLock::new(),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it takes the constants of the namespace as its last arguments.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    /// Its text.
+    pub(crate) fn text(&self) -> String {
+        let identity = if self.remembers { IDENTITY } else { "" };
+        [PREAMBLE, identity, self.body].concat()
+    }
+
+    /// The hash that the server knows it by.
+    pub(crate) fn sha(&self) -> &str {
+        let whole = self.whole.get_or_init(|| redis::Script::new(&self.text()));
+        whole.get_hash()
+    }
+}
