@@ -140,8 +140,14 @@ mod tests {
     fn parameters_of_a_url_choose_and_unknown_ones_are_errors() {
         let url = "redis://h:1/2?namespace=a&max_ttl_seconds=7&trust_empty_store=true";
         let config = RedisConfig::from_url(url).unwrap();
-        assert_eq!((config.url.as_str(), config.namespace.as_str()), ("redis://h:1/2", "a"));
-        assert_eq!((config.max_ttl.as_secs(), config.trust_empty_store), (7, true));
+        assert_eq!(
+            (config.url.as_str(), config.namespace.as_str()),
+            ("redis://h:1/2", "a")
+        );
+        assert_eq!(
+            (config.max_ttl.as_secs(), config.trust_empty_store),
+            (7, true)
+        );
         assert!(RedisConfig::from_url("redis://h?nonsense=1").is_err());
         assert!(RedisConfig::from_url("redis://h?trust_empty_store=perhaps").is_err());
     }

@@ -23,7 +23,9 @@ pub enum ConnectError {
         wanted: String,
     },
     /// The server could not be reached.
-    #[error("cannot reach Redis at {host}: check that it runs, listens there, and that the port is open")]
+    #[error(
+        "cannot reach Redis at {host}: check that it runs, listens there, and that the port is open"
+    )]
     Unreachable {
         /// The host and port, or socket.
         host: String,

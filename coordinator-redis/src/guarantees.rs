@@ -96,8 +96,14 @@ impl Settings {
 
 fn check(settings: &Settings, host: &str, config: &RedisConfig) -> Result<(), ConnectError> {
     let found = settings.get("redis_version").unwrap_or_default();
-    let mut parts = found.split('.').map(|part| part.parse().unwrap_or_default());
-    if (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) < OLDEST {
+    let mut parts = found
+        .split('.')
+        .map(|part| part.parse().unwrap_or_default());
+    if (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    ) < OLDEST
+    {
         let found = found.to_owned();
         return Err(ConnectError::TooOld { found });
     }
@@ -135,7 +141,8 @@ fn guarantees(guarantees: Guarantees, wanted: Guarantee, settings: &Settings) ->
         ),
         Guarantee::SurvivesCrash => (
             &["appendonly", "appendfsync"],
-            settings.get("appendonly") == Some("yes") && settings.get("appendfsync") == Some("always"),
+            settings.get("appendonly") == Some("yes")
+                && settings.get("appendfsync") == Some("always"),
             "set `appendonly yes` and `appendfsync always`; else nothing is granted for `max_ttl` after each restart",
         ),
         // Replication is asynchronous, whatever is set.
@@ -171,11 +178,20 @@ mod tests {
         let good = "redis_version:7.0.1\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n";
         assert!(check(&settings(good), "h", &config).is_ok());
         let old = settings("redis_version:6.0.9\r\nrole:master\r\nmaxmemory_policy:noeviction");
-        assert!(matches!(check(&old, "h", &config), Err(ConnectError::TooOld { .. })));
+        assert!(matches!(
+            check(&old, "h", &config),
+            Err(ConnectError::TooOld { .. })
+        ));
         let replica = settings("redis_version:7.0.1\r\nrole:slave\r\nmaxmemory_policy:noeviction");
-        assert!(matches!(check(&replica, "h", &config), Err(ConnectError::Replica { .. })));
+        assert!(matches!(
+            check(&replica, "h", &config),
+            Err(ConnectError::Replica { .. })
+        ));
         let evicts = settings("redis_version:7.0.1\r\nrole:master\r\nmaxmemory_policy:allkeys-lru");
-        assert!(matches!(check(&evicts, "h", &config), Err(ConnectError::Evicts { .. })));
+        assert!(matches!(
+            check(&evicts, "h", &config),
+            Err(ConnectError::Evicts { .. })
+        ));
         let accepted = config.accept_eviction("allkeys-lru");
         assert!(check(&evicts, "h", &accepted).is_ok());
     }

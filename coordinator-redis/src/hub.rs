@@ -81,7 +81,11 @@ impl Hub {
     /// In the order in which `identity.lua` names them, from the last to the first.
     fn constants(&self) -> [Bytes; 3] {
         let milliseconds = |span: Duration| Bytes::from(span.as_millis().to_string());
-        let trusts: &'static [u8] = if self.config.trust_empty_store { b"1" } else { b"0" };
+        let trusts: &'static [u8] = if self.config.trust_empty_store {
+            b"1"
+        } else {
+            b"0"
+        };
         [
             milliseconds(self.config.max_ttl),
             milliseconds(self.settings.lag()),

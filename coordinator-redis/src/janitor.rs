@@ -29,7 +29,10 @@ const BATCH: usize = 100;
 
 static TAGS_DUE: Script = Script::plain("tags_due", include_str!("../lua/tags_due.lua"));
 static TAG_SWEEP: Script = Script::new("tag_sweep", include_str!("../lua/tag_sweep.lua"));
-static CANDIDATES: Script = Script::plain("lock_candidates", include_str!("../lua/lock_candidates.lua"));
+static CANDIDATES: Script = Script::plain(
+    "lock_candidates",
+    include_str!("../lua/lock_candidates.lua"),
+);
 static MEMBER_SWEEP: Script = Script::new(
     "member_sweep",
     concat!(
@@ -71,7 +74,9 @@ async fn round(hub: &Hub, every: Duration) -> Result<(), Trouble> {
     let (own, index) = (hub.names.own_tag(), hub.names.tags_key());
     loop {
         let args = vec![every.as_millis().to_string().into()];
-        let due = hub.run(&TAGS_DUE, &own, std::slice::from_ref(&index), args).await?;
+        let due = hub
+            .run(&TAGS_DUE, &own, std::slice::from_ref(&index), args)
+            .await?;
         let due = due.list()?;
         if due.is_empty() {
             return Ok(());
@@ -88,7 +93,9 @@ async fn round(hub: &Hub, every: Duration) -> Result<(), Trouble> {
 /// Cleans one tag. Says whether nothing is left of it.
 async fn clean(hub: &Hub, tag: &Tag) -> Result<bool, Trouble> {
     let keys = member_keys(tag);
-    let answer = hub.run(&MEMBER_SWEEP, tag, &keys, vec![tag.channel()]).await?;
+    let answer = hub
+        .run(&MEMBER_SWEEP, tag, &keys, vec![tag.channel()])
+        .await?;
     let (said, parts) = verdict(&answer)?;
     if said == "idle" {
         for keyspace in part(parts, 0)?.list()? {
@@ -102,7 +109,10 @@ async fn clean(hub: &Hub, tag: &Tag) -> Result<bool, Trouble> {
 }
 
 async fn clean_keyspace(hub: &Hub, tag: &Tag, keyspace: &str) -> Result<(), Trouble> {
-    let own = [assignment_key(tag, keyspace), checkpoints_key(tag, keyspace)];
+    let own = [
+        assignment_key(tag, keyspace),
+        checkpoints_key(tag, keyspace),
+    ];
     let keys: Vec<Bytes> = member_keys(tag).into_iter().chain(own).collect();
     let args = vec![keyspace.to_owned().into()];
     hub.run(&ASSIGNMENT_SWEEP, tag, &keys, args).await?;
@@ -113,7 +123,9 @@ async fn clean_leases(hub: &Hub, tag: &Tag) -> Result<(), Trouble> {
     let index = [locks::index_key(tag)];
     let mut after = Bytes::from_static(b"-1");
     loop {
-        let found = hub.run(&CANDIDATES, tag, &index, vec![after.clone()]).await?;
+        let found = hub
+            .run(&CANDIDATES, tag, &index, vec![after.clone()])
+            .await?;
         let found = found.list()?;
         for pair in found.chunks_exact(2) {
             if let [key, token] = pair {

@@ -37,11 +37,13 @@ macro_rules! lock_script {
 }
 
 lock_script!(
-    ACQUIRE = new, include_str!("../lua/lock_acquire_fast.lua"),
+    ACQUIRE = new,
+    include_str!("../lua/lock_acquire_fast.lua"),
     "acquire"
 );
 lock_script!(
-    RELEASE = plain, include_str!("../lua/lock_release_fast.lua"),
+    RELEASE = plain,
+    include_str!("../lua/lock_release_fast.lua"),
     "release"
 );
 lock_script!(HOLDER = plain, "", "holder");

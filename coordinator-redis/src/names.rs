@@ -100,8 +100,14 @@ mod tests {
             .iter()
             .map(|group| names.tag(group).to_string())
             .collect();
-        assert_eq!(tags, ["{ns:a}", "{ns:a%7D}", "{ns:a%257D}", "{ns:a:b}", "{ns:}"]);
-        assert_eq!(names.tag("a").key("lock", "a/lock/x"), "{ns:a}:lock:a/lock/x");
+        assert_eq!(
+            tags,
+            ["{ns:a}", "{ns:a%7D}", "{ns:a%257D}", "{ns:a:b}", "{ns:}"]
+        );
+        assert_eq!(
+            names.tag("a").key("lock", "a/lock/x"),
+            "{ns:a}:lock:a/lock/x"
+        );
     }
 
     #[test]

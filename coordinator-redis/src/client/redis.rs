@@ -195,7 +195,10 @@ impl Client for RedisClient {
         keys: Vec<Bytes>,
         args: Vec<Bytes>,
     ) -> Result<Value, Trouble> {
-        match self.call(&eval("EVALSHA", script.sha(), &keys, &args)).await {
+        match self
+            .call(&eval("EVALSHA", script.sha(), &keys, &args))
+            .await
+        {
             Err(CallError::NoScript) => {
                 tracing::debug!(script = script.name(), "loaded into the server");
                 let whole = eval("EVAL", &script.text(), &keys, &args);
@@ -281,9 +284,12 @@ fn read(value: redis::Value) -> Result<Value, Trouble> {
         redis::Value::SimpleString(word) => Value::Status(word),
         redis::Value::Okay => Value::Status("OK".to_owned()),
         redis::Value::Array(values) | redis::Value::Set(values) => list(values)?,
-        redis::Value::Map(pairs) => {
-            list(pairs.into_iter().flat_map(|(key, value)| [key, value]).collect())?
-        }
+        redis::Value::Map(pairs) => list(
+            pairs
+                .into_iter()
+                .flat_map(|(key, value)| [key, value])
+                .collect(),
+        )?,
         redis::Value::ServerError(error) => return Err(failed(error.into()).0),
         other => return Err(Trouble::unreadable(&format!("{other:?}"))),
     })

@@ -7,16 +7,28 @@ use crate::trouble::Trouble;
 
 /// What the server says when a request had no effect, and another time or another server may take it; and what to do.
 const NOT_NOW: [(&str, &str); 10] = [
-    ("READONLY", "the server is a read-only replica: connect to the primary"),
+    (
+        "READONLY",
+        "the server is a read-only replica: connect to the primary",
+    ),
     ("LOADING", "the server still loads its data"),
     ("MASTERDOWN", "the replica has lost its primary"),
     ("CLUSTERDOWN", "the cluster is down"),
     ("TRYAGAIN", "the cluster moves the keys"),
     ("BUSY", "a script runs for too long: see `SCRIPT KILL`"),
-    ("NOREPLICAS", "too few replicas are in reach for `min-replicas-to-write`"),
-    ("MISCONF", "the server cannot save its data, and refuses writes"),
+    (
+        "NOREPLICAS",
+        "too few replicas are in reach for `min-replicas-to-write`",
+    ),
+    (
+        "MISCONF",
+        "the server cannot save its data, and refuses writes",
+    ),
     ("OOM", "the server's memory is used up: raise `maxmemory`"),
-    ("UNKILLABLE", "a script runs for too long, and has written already"),
+    (
+        "UNKILLABLE",
+        "a script runs for too long, and has written already",
+    ),
 ];
 
 /// What an error of a call means, and whether its connection is to be given up.
@@ -25,7 +37,10 @@ pub(super) fn failed(error: RedisError) -> (Trouble, bool) {
     if let Some((_, advice)) = NOT_NOW.iter().find(|(known, _)| *known == code) {
         // A fail-over made it a replica: the next connection may find the primary.
         let is_broken = code == "READONLY";
-        return (Trouble::unavailable(format!("{advice} ({error})")), is_broken);
+        return (
+            Trouble::unavailable(format!("{advice} ({error})")),
+            is_broken,
+        );
     }
     if code == "OTHERTTL" {
         let stored = error.detail().unwrap_or_default().to_owned();
