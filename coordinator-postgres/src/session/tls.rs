@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -38,21 +40,18 @@ impl Tls {
         };
         // Named, not installed: the application's own choice of a provider stays untouched.
         let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> =
-            if url.verifies && config.get_ssl_mode() != SslMode::Disable {
-                let roots = Arc::new(roots(url.roots.as_deref()).map_err(problem)?);
-                let strict = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
-                let strict = strict.build().map_err(|error| problem(error.to_string()))?;
-                if url.names_host {
-                    strict
-                } else {
-                    Arc::new(AnyName { strict })
-                }
-            } else {
-                Arc::new(AnyCertificate {
-                    provider: provider.clone(),
-                })
-            };
+        let strict = if url.verifies && config.get_ssl_mode() != SslMode::Disable {
+            let roots = Arc::new(roots(url.roots.as_deref()).map_err(problem)?);
+            let strict = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
+            Some(strict.build().map_err(|error| problem(error.to_string()))?)
+        } else {
+            None
+        };
+        let signatures = provider.signature_verification_algorithms;
+        let verifier: Arc<dyn ServerCertVerifier> = match strict {
+            Some(strict) if url.names_host => strict,
+            strict => Arc::new(AnyName { signatures, strict }),
+        };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| problem(error.to_string()))?;
@@ -122,54 +121,12 @@ impl TlsConnect<Peek<Wire>> for Connector {
     }
 }
 
-/// Checks signatures only: the connection is encrypted, to whoever answers.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
-}
-
-/// Checks who signed the certificate, and not for which name.
+/// Checks signatures, and of the certificate who signed it, or nothing: not for which name it is.
 #[derive(Debug)]
 struct AnyName {
-    strict: Arc<WebPkiServerVerifier>,
+    signatures: WebPkiSupportedAlgorithms,
+    /// `None`: the connection is encrypted, to whoever answers.
+    strict: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl ServerCertVerifier for AnyName {
@@ -181,10 +138,10 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self
-            .strict
-            .verify_server_cert(certificate, between, name, ocsp, now);
-        match verified {
+        let Some(strict) = &self.strict else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match strict.verify_server_cert(certificate, between, name, ocsp, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -198,8 +155,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.strict
-            .verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.signatures)
     }
 
     fn verify_tls13_signature(
@@ -208,11 +164,10 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.strict
-            .verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.signatures)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.strict.supported_verify_schemes()
+        self.signatures.supported_schemes()
     }
 }
