@@ -22,8 +22,9 @@ use uuid::Uuid;
 use self::desk::{Desk, Grant, Outcome, attempt};
 use self::line::Terms;
 use self::seen::Known;
+use super::claims::{check_claim, check_key};
 use super::name::Name;
-use super::refusal::{Refusal, check_claim, check_key};
+use super::refusal::Refusal;
 use crate::bells::Bell;
 use crate::guarantees;
 use crate::hub::Hub;
@@ -225,9 +226,11 @@ impl LockBackend for AdvisoryLocks {
     }
 
     async fn holder(&self, key: &Key) -> Result<Option<Holder>, LockError> {
-        check_key(key).map_err(|refusal| refusal.of("look at", key))?;
-        let seen = line::read(&self.desk.hub, &self.name(key)).await;
-        let seen = seen.map_err(|refusal| refusal.of("look at", key))?;
+        let looked = async {
+            check_key(key)?;
+            line::read(&self.desk.hub, &self.name(key)).await
+        };
+        let seen = looked.await.map_err(|refusal| refusal.of("look at", key))?;
         Ok(seen.holder())
     }
 

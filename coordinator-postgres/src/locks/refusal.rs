@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coordinator_core::trust::{BadTtl, MIN_TTL};
-use coordinator_core::{Claim, Key, LockError, MAX_SCOPED_BYTES};
+use coordinator_core::{Key, LockError};
 
 use crate::error::{CallError, ConnectError, Outcome};
+use crate::trouble::Trouble;
 
 /// Why there is no answer.
 #[derive(Debug, Clone)]
@@ -60,6 +60,16 @@ impl Refusal {
     }
 }
 
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Call(error) => error.into(),
+            Trouble::Quarantined(ends_within) => Self::Quarantined(ends_within),
+            Trouble::Rejected(why) => Self::rejected(why.to_string()),
+        }
+    }
+}
+
 impl From<CallError> for Refusal {
     fn from(error: CallError) -> Self {
         Self::failed(error.outcome, error.to_string())
@@ -75,32 +85,5 @@ impl From<ConnectError> for Refusal {
             ConnectError::Pooler { .. } => Self::rejected(why),
             _ => Self::unavailable(why),
         }
-    }
-}
-
-/// Clause 11.
-pub(super) fn check_claim(claim: &Claim, max_ttl: Duration) -> Result<(), Refusal> {
-    check_key(&claim.key)?;
-    let owner = claim.owner.check();
-    owner.map_err(|error| Refusal::rejected(error.to_string()))?;
-    if (MIN_TTL..=max_ttl).contains(&claim.ttl) {
-        return Ok(());
-    }
-    let bad = BadTtl::Ttl {
-        given: claim.ttl,
-        least: MIN_TTL,
-        most: max_ttl,
-    };
-    Err(Refusal::rejected(bad.to_string()))
-}
-
-/// A key may stand behind its group, and no name holds the byte that the server's texts cannot.
-pub(super) fn check_key(key: &Key) -> Result<(), Refusal> {
-    match key.as_str().len() {
-        _ if key.as_str().contains('\0') => Err(Refusal::rejected("the key holds a zero byte")),
-        1..=MAX_SCOPED_BYTES => Ok(()),
-        given => Err(Refusal::rejected(format!(
-            "the key has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}"
-        ))),
     }
 }

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use coordinator_core::{
     Acquisition, Claim, FencingToken, Guarantees, Holder, Instance, Key, LockBackend,
-    LockCapabilities, LockError, MAX_SCOPED_BYTES, MemberId, Release, Renewal, StoreId,
-    async_trait,
+    LockCapabilities, LockError, MemberId, Release, Renewal, StoreId, async_trait,
 };
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use super::claims::{check_claim, check_key};
+use super::writers;
 use crate::bells::{Bell, Hearing};
 use crate::guarantees;
 use crate::hub::Hub;
 use crate::names::id_of;
-use crate::trouble::{Trouble, check_ttl, microseconds, unsigned};
+use crate::trouble::{Trouble, microseconds, unsigned};
 use crate::turns::Turns;
 
 const ACQUIRE: &str = "select verdict, token, owner, instance, free_in, quarantine \
@@ -127,9 +128,16 @@ impl RowLeases {
         View::read(&self.ask(ACQUIRE, &parameters).await?)
     }
 
-    /// Raises the fence, and renews the lease while a fenced transaction holds that up (R1). False: the
-    /// grant has ended.
+    /// Raises the fence, and renews the lease while a fenced transaction holds that up (R1), for as long as it is
+    /// asked for; says which, and ends it where that is asked for (F3). False: the grant has ended.
     async fn raise(&self, claim: &Claim, token: FencingToken) -> Result<bool, Trouble> {
+        tokio::select! {
+            raised = self.raise_fence(claim, token) => raised,
+            never = writers::look_by_row(&self.hub, &claim.key, lease_id(&claim.key), claim.ttl) => match never {},
+        }
+    }
+
+    async fn raise_fence(&self, claim: &Claim, token: FencingToken) -> Result<bool, Trouble> {
         let mut turns = Turns::default();
         loop {
             let row = self.with_token(RAISE, claim, token).await?;
@@ -240,21 +248,6 @@ impl RowLeases {
 
 fn lease_id(key: &Key) -> Uuid {
     id_of("lock", key.as_str())
-}
-
-fn check_key(key: &Key) -> Result<(), Trouble> {
-    match key.as_str().len() {
-        1..=MAX_SCOPED_BYTES => Ok(()),
-        given => Err(Trouble::rejected(format!(
-            "the key has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}"
-        ))),
-    }
-}
-
-fn check_claim(claim: &Claim, max_ttl: Duration) -> Result<(), Trouble> {
-    check_key(&claim.key)?;
-    claim.owner.check().map_err(Trouble::rejected)?;
-    check_ttl(claim.ttl, max_ttl)
 }
 
 #[async_trait]

@@ -8,12 +8,15 @@
 
 mod bus;
 mod deaths;
+mod dropped;
 mod fences;
 mod fixture;
+mod guests;
 mod janitor;
 mod locks;
 mod members;
 mod row_leases;
 mod takeovers;
 mod upgrades;
+mod warnings;
 mod witness;

@@ -12,9 +12,10 @@ use coordinator_tests::servers::{PgBouncer, Pooling, Schema, fresh_schema};
 use tokio::time::{sleep, timeout};
 
 use crate::fixture::{client, connect, store};
+use crate::warnings::Warnings;
 
 fn by_row(config: PostgresConfig) -> PostgresConfig {
-    config.leases(Leases::Row)
+    config.leases(Leases::Row).trust_empty_store(true)
 }
 
 coordinator_conformance::lock_backend! { lock_backend, store(by_row).locks() }
@@ -33,7 +34,10 @@ fn claim(owner: &str, instance: u8) -> Claim {
 }
 
 async fn locks(schema: &Schema, url: &str) -> Arc<dyn LockBackend> {
-    let config = by_row(PostgresConfig::new(url));
+    locks_by(schema, by_row(PostgresConfig::new(url))).await
+}
+
+async fn locks_by(schema: &Schema, config: PostgresConfig) -> Arc<dyn LockBackend> {
     Backend::from(connect(schema, config).await)
         .locks
         .expect("locks")
@@ -80,6 +84,64 @@ async fn a_take_over_waits_for_a_fenced_transaction_and_keeps_its_lease() {
     assert!(taken > token);
     let renewal = locks.renew(&new, taken).await.expect("an answer");
     assert_eq!(renewal, Renewal::Renewed);
+}
+
+/// F3: who holds a take-over up is told, and is ended where that is asked for; also behind a pooler that moves
+/// statements between sessions.
+#[tokio::test]
+async fn a_writer_that_holds_a_start_up_is_named_and_evicted_where_that_is_asked_for() {
+    let Some(schema) = fresh_schema() else { return };
+    let settings = [("default_pool_size", "4")];
+    let pooler = PgBouncer::start(schema.url(), Pooling::Transaction, &settings).await;
+    let pooler = pooler.expect("a pooler that starts");
+    let urls = [
+        Some(schema.url().to_owned()),
+        pooler.as_ref().map(PgBouncer::url),
+    ];
+    let mut warnings = Warnings::listen();
+    for (url, instance) in urls.into_iter().flatten().zip(1_u8..) {
+        let old = locks(&schema, &url).await;
+        let mut held = claim("a", 2 * instance);
+        held.key = Key::from(format!("g/lock/{instance}"));
+        held.ttl = TTL / 2;
+        let mut wanted = held.clone();
+        (wanted.owner, wanted.instance) =
+            ("b".into(), Instance::from_bytes([2 * instance + 1; 16]));
+        let token = granted(&old, &held).await;
+        let writer = client(schema.url()).await;
+        let fenced = format!(
+            "begin; select token from {}.fence where key = '{}' for share",
+            schema.name(),
+            held.key
+        );
+        writer.batch_execute(&fenced).await.expect("fenced");
+        let pid = writer.query_one("select pg_backend_pid()", &[]).await;
+        let pid: i32 = pid.expect("its process").get(0);
+        sleep(held.ttl).await;
+
+        let taken = granted(&old, &wanted);
+        tokio::pin!(taken);
+        let named = [&*format!("writers=[{pid}]"), &*format!("key={} ", held.key)];
+        let said = warnings.until(&named, TTL * 2);
+        let said = tokio::select! {
+            said = said => said,
+            _ = &mut taken => panic!("it did not wait"),
+        };
+        assert!(said.contains("evicted=false"), "{said}");
+
+        let evicts = by_row(PostgresConfig::new(&url)).evict_writers(true);
+        let evicting = locks_by(&schema, evicts).await;
+        let (mine, its) = tokio::join!(
+            timeout(TTL * 2, taken),
+            timeout(TTL * 2, granted(&evicting, &wanted))
+        );
+        let (mine, its) = (mine.expect("granted"), its.expect("granted"));
+        assert!(mine == its && mine > token, "one claim, one grant");
+        assert!(
+            writer.batch_execute("commit").await.is_err(),
+            "it was ended"
+        );
+    }
 }
 
 /// R3: a release is heard by who waits, in another process.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 
 use crate::fixture::{client, connect};
+use crate::warnings::Warnings;
 
 const TTL: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(2);
@@ -269,13 +270,19 @@ async fn a_writer_that_holds_a_start_up_is_evicted_where_that_is_asked_for() {
     let b = Process::with(&schema, "b", |config| config.evict_writers(true)).await;
     let claim = a.claim("k", 1, ttl);
     let token = a.granted(&claim).await;
+    let mut warnings = Warnings::listen();
     let writer = client(schema.url()).await;
     let fenced = format!("begin; select token from {}.fence for share", schema.name());
     writer.batch_execute(&fenced).await.expect("fenced");
+    let pid = writer.query_one("select pg_backend_pid()", &[]).await;
+    let pid: i32 = pid.expect("its process").get(0);
     // The mark of a clean release would wait behind the writer, as a start does.
     drop(a);
     let later = timeout(ttl * 4, b.next(&b.claim("k", 1, ttl))).await;
     assert!(later.expect("the writer is ended") > token);
+    let named = format!("writers=[{pid}]");
+    let said = warnings.until(&[&named, "key=k "], SOON).await;
+    assert!(said.contains("evicted=true"), "{said}");
     assert!(
         writer.batch_execute("commit").await.is_err(),
         "it was ended"

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use coordinator_core::{Claim, FencingToken};
 use tokio::sync::watch;
-use tokio::time::sleep;
-use tokio_postgres::types::Type;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::super::name::Name;
 use super::super::refusal::Refusal;
+use super::super::writers;
 use super::desk::{Desk, Grant, Outcome, Start, Turn, attempt};
 use super::line::{Begun, Line, Terms};
 use super::seen::{Known, Seen};
@@ -168,7 +167,7 @@ impl Starting<'_> {
         loop {
             let begun = tokio::select! {
                 begun = line.begin(&terms) => begun?,
-                () = self.look_for_writers(line.pid()) => Begun::HeldUp,
+                never = writers::look(&self.desk.hub, &self.claim.key, line.pid(), self.claim.ttl) => match never {},
             };
             if begun != Begun::HeldUp {
                 return Ok(begun);
@@ -178,43 +177,6 @@ impl Starting<'_> {
             } else if wanted.elapsed() >= self.claim.ttl {
                 return Ok(begun);
             }
-        }
-    }
-
-    /// Says which sessions hold the start up; ends them, where that is asked for. Never returns.
-    async fn look_for_writers(&self, pid: i32) {
-        let ttl = self.claim.ttl;
-        sleep(ttl * 9 / 10).await;
-        let blocking = "select coalesce(pg_catalog.array_agg(writer), '{}') \
-            from pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) as writer";
-        let asked = self.desk.hub.call(blocking, &[(&pid, Type::INT4)]).await;
-        let writers: Vec<i32> = match asked {
-            Ok(rows) => rows.first().map(|row| row.get(0)).unwrap_or_default(),
-            Err(error) => {
-                debug!(%error, "who holds the start up is not known");
-                Vec::new()
-            }
-        };
-        if !writers.is_empty() {
-            let evicted = self.desk.hub.config.evict_writers;
-            warn!(key = %self.claim.key, ?writers, evicted, "fenced transactions hold a take-over up");
-            if evicted {
-                self.evict(&writers).await;
-            }
-        }
-        std::future::pending::<()>().await;
-    }
-
-    async fn evict(&self, writers: &[i32]) {
-        let end =
-            "select pg_catalog.pg_terminate_backend(writer) from pg_catalog.unnest($1) as writer";
-        let ended = self
-            .desk
-            .hub
-            .call(end, &[(&writers, Type::INT4_ARRAY)])
-            .await;
-        if let Err(error) = ended {
-            warn!(%error, "a fenced transaction could not be ended");
         }
     }
 }
