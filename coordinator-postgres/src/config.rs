@@ -100,6 +100,11 @@ pub struct PostgresConfig {
     pub fast_death: bool,
     /// Whether to create or upgrade the schema. Without, it must be there.
     pub migrate: bool,
+    /// Whether a schema that is made grants at once though it cannot know that it is new (I5): where leases are
+    /// rows, or where processes that use a schema of this name are connected still. Otherwise it grants
+    /// nothing for `max_ttl` once, when it is made: there may have been one before, and holders of its leases
+    /// who trust still. **Unsafe** if there are.
+    pub trust_empty_store: bool,
     /// Whether a take-over ends fenced transactions that hold it up for longer than a TTL (F3).
     pub evict_writers: bool,
     /// How long the rows of durable messages are kept.
@@ -128,6 +133,7 @@ impl PostgresConfig {
             max_ttl: MAX_TTL,
             fast_death: true,
             migrate: true,
+            trust_empty_store: false,
             evict_writers: false,
             retention: Duration::from_hours(24),
             clean_every: Duration::from_mins(10),
@@ -148,7 +154,7 @@ impl PostgresConfig {
     /// | `takeover` | `evidence`, `wait-out`, `immediate` |
     /// | `spill` | `overflow`, `always`, `never` |
     /// | `cursors` | `watermark`, `counter` |
-    /// | `migrate`, `fast_death`, `direct` | `true`, `false` |
+    /// | `migrate`, `fast_death`, `direct`, `trust_empty_store` | `true`, `false` |
     /// | `max_ttl_seconds` | a whole number |
     /// | `application_name` | what the server shows as the name of our sessions |
     ///
@@ -211,6 +217,9 @@ impl PostgresConfig {
                 self.cursors = choose("cursors", value, &all)?;
             }
             "migrate" => self.migrate = choose("migrate", value, &boolean.map(yes))?,
+            "trust_empty_store" => {
+                self.trust_empty_store = choose("trust_empty_store", value, &boolean.map(yes))?;
+            }
             "fast_death" => self.fast_death = choose("fast_death", value, &boolean.map(yes))?,
             "direct" => self.direct = Some(choose("direct", value, &boolean.map(yes))?),
             "max_ttl_seconds" => {
@@ -274,6 +283,8 @@ setters! {
     fast_death: bool;
     /// The same, and the schema is created and upgraded, or must be there.
     migrate: bool;
+    /// The same, and a schema that is made grants at once, or only where it is known to be new.
+    trust_empty_store: bool;
     /// The same, and take-overs end transactions that hold them up, or wait for them.
     evict_writers: bool;
     /// The same, with another time for which durable messages are kept.

@@ -248,7 +248,12 @@ impl Ready {
         let greeting = greeting::greet(&session, &self.target).await?;
         greeting::refuse_pooler(&session, &greeting, &self.target)?;
         let identity = greeting::identify(&session, &self.schema, &self.config).await?;
-        let listen = format!("listen \"{}\"", self.schema.channel());
+        // Also says, as long as the session lasts, that the schema is in use (I5).
+        let listen = format!(
+            "listen \"{}\"; select pg_catalog.pg_advisory_lock_shared({})",
+            self.schema.channel(),
+            self.schema.fleet()
+        );
         let listening = session.client().batch_execute(&listen).await;
         listening.map_err(|error| ConnectError::failed("listen", error))?;
         lock(&self.facts).witness = Some((greeting, identity));

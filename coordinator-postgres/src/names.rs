@@ -51,6 +51,12 @@ impl Schema {
         i64::from_ne_bytes(xxh3_64(&self.tagged(kind, name)).to_ne_bytes())
     }
 
+    /// The session lock that every witness of this schema shares: it tells whether anybody uses the schema,
+    /// also when it was dropped under them (I5).
+    pub(crate) fn fleet(&self) -> i64 {
+        self.advisory("fleet", "")
+    }
+
     fn tagged(&self, kind: &str, name: &str) -> Vec<u8> {
         [self.as_str(), kind, name].join("\0").into_bytes()
     }
@@ -97,9 +103,11 @@ mod tests {
         let schema = Schema::new("coordinator")?;
         assert_eq!(schema.advisory("lock", "g/election/scheduler"), PINNED_KEY);
         assert_eq!(id_of("lock", "g/election/scheduler").as_u128(), PINNED_ID);
+        assert_eq!(schema.fleet(), PINNED_FLEET);
         Ok(())
     }
 
+    const PINNED_FLEET: i64 = -6_544_611_830_821_281_904;
     const PINNED_KEY: i64 = -4_934_204_354_834_626_694;
     const PINNED_ID: u128 = 305_906_430_190_916_557_195_012_779_496_690_151_510;
 }

@@ -3,9 +3,9 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::config::PostgresConfig;
+use crate::config::{Leases, PostgresConfig};
 use crate::error::{ConnectError, server_message};
 use crate::names::Schema;
 
@@ -56,6 +56,19 @@ fn statements(schema: &Schema, config: &PostgresConfig, step: &Step) -> String {
     let text = schema.sql(&step.1.join("\n"));
     text.replace("{max_ttl}", &config.max_ttl.as_millis().to_string())
         .replace("{leases}", config.leases.word())
+        .replace("{known_new}", &known_new(schema, config))
+}
+
+/// I5: what tells a schema that is new from one that was dropped under processes that live. Witnesses share the
+/// fleet's lock, which outlives the schema. Rows are for poolers, behind which there are no witnesses.
+fn known_new(schema: &Schema, config: &PostgresConfig) -> String {
+    match config.leases {
+        _ if config.trust_empty_store => "true".to_owned(),
+        Leases::Row => "false".to_owned(),
+        Leases::Advisory => {
+            format!("pg_catalog.pg_try_advisory_xact_lock({})", schema.fleet())
+        }
+    }
 }
 
 fn noted(schema: &Schema, version: i32) -> String {
@@ -122,6 +135,25 @@ async fn migrate(
             schema = schema.as_str(),
             version = step.0,
             "schema migrated"
+        );
+    }
+    if found == 0 {
+        tell_of_quarantine(client, schema).await?;
+    }
+    Ok(())
+}
+
+async fn tell_of_quarantine(client: &Client, schema: &Schema) -> Result<(), ConnectError> {
+    let asked = client
+        .query_typed(&schema.sql("select {schema}.quarantine()"), &[])
+        .await;
+    let rows = asked.map_err(|error| in_the_way(schema, error))?;
+    let milliseconds = rows.first().map_or(0, |row| row.get::<_, i64>(0));
+    if milliseconds > 0 {
+        warn!(
+            schema = schema.as_str(),
+            milliseconds,
+            "the schema cannot know that it is new, and grants nothing for so long; `trust_empty_store` says that it is"
         );
     }
     Ok(())

@@ -8,6 +8,7 @@ create table {schema}.history (
 
 -- One row. `memory`: what the store remembers; another than `memory()` tells: the store may have
 -- forgotten (a standby was promoted, a backup restored), so nothing is granted until `max_ttl` after `since`.
+-- `-infinity`: this schema knew that it was new when it was made.
 create table {schema}.identity (
     one boolean primary key default true check (one),
     birth uuid not null default gen_random_uuid(),
@@ -26,9 +27,11 @@ create unlogged table {schema}.session_marker (
     at timestamptz not null default clock_timestamp()
 );
 
--- The memory identity of this server: the cluster, and its timeline.
+-- The memory identity of this server: the cluster, its timeline, and which table this is: restored from a dump, it is
+-- another, though its rows say the same.
 create function {schema}.memory() returns text language sql volatile as $$
     select system_identifier::text || '/' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)
+        || '/' || '{schema}.identity'::pg_catalog.regclass::pg_catalog.oid::text
     from pg_catalog.pg_control_system()
 $$;
 
@@ -93,5 +96,7 @@ begin
         from {schema}.identity as known;
 end $$;
 
+-- I5: one that does not know that it is new begins with a quarantine, for a schema of this name may have
+-- been dropped, and holders of its leases may trust still.
 insert into {schema}.identity (memory, since, max_ttl, leases)
-    values ({schema}.memory(), '-infinity', {max_ttl}, '{leases}');
+    select {schema}.memory(), case when {known_new} then '-infinity' else clock_timestamp() end, {max_ttl}, '{leases}';

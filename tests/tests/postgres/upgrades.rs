@@ -39,6 +39,7 @@ async fn processes(schema: &Schema, leases: Leases, migrate: bool) -> Vec<Backen
     let config = PostgresConfig::new(schema.url())
         .schema(schema.name())
         .leases(leases)
+        .trust_empty_store(true)
         .migrate(migrate);
     let configs = [
         config.clone(),
