@@ -10,7 +10,8 @@ use coordinator_core::{
 };
 use coordinator_postgres::PostgresConfig;
 use coordinator_tests::servers::process::Program;
-use coordinator_tests::servers::{Proxy, Schema, fresh_schema};
+use coordinator_tests::servers::{Postgres, Proxy, Schema, Stop, fresh_schema};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
@@ -18,6 +19,8 @@ use crate::fixture::{client, connect};
 
 /// So long that nothing here expires.
 const TTL: Duration = Duration::from_secs(10);
+/// Longer than it takes to notice that a session is silent.
+const LONG: Duration = Duration::from_secs(29);
 /// Much sooner than any expiry.
 const SOON: Duration = Duration::from_secs(2);
 /// Long enough to tell what does not come from what comes soon.
@@ -33,6 +36,7 @@ struct Process {
     id: MemberId,
     life: Incarnation,
     beat: u64,
+    ttl: Duration,
     title: String,
 }
 
@@ -55,13 +59,14 @@ impl Process {
             id,
             life,
             beat: 0,
+            ttl: TTL,
             title,
         }
     }
 
     async fn heartbeat(&mut self) -> Beat {
         self.beat += 1;
-        let beat = Heartbeat::new(group(), self.id.clone(), self.life, self.beat, TTL);
+        let beat = Heartbeat::new(group(), self.id.clone(), self.life, self.beat, self.ttl);
         self.members.heartbeat(&beat).await.expect("an answer")
     }
 
@@ -81,6 +86,21 @@ impl Process {
             sleep(Duration::from_millis(10)).await;
         }
         false
+    }
+
+    /// The server's processes for its sessions of a kind.
+    async fn sessions(&self, server: &Client, which: &str) -> Vec<i32> {
+        let asked =
+            format!("select a.pid from pg_stat_activity a where application_name = $1 and {which}");
+        let rows = server.query(&asked, &[&self.title]).await.expect("listed");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn session(&self, server: &Client, which: &str) -> i32 {
+        match self.sessions(server, which).await.as_slice() {
+            [one] => *one,
+            other => panic!("{which}: {other:?}"),
+        }
     }
 
     /// Ends its sessions of a kind on the server's side. Says how many.
@@ -152,11 +172,12 @@ async fn recover(server: &Client, schema: &Schema, process: &mut Process) {
     }
 }
 
+/// How many session locks it has, but for the one by which its witness says that the schema is in use.
 async fn locks(server: &Client, process: &Process) -> i64 {
     let asked = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
         where application_name = $1 and locktype = 'advisory' and granted";
     let row = server.query_one(asked, &[&process.title]).await;
-    row.expect("a count").get(0)
+    row.expect("a count").get::<_, i64>(0) - 1
 }
 
 /// G5: with all its sessions its lock is free, and whoever watches it has the store declare it dead. What
@@ -282,6 +303,120 @@ async fn without_fast_death_nobody_is_seen_to_die() {
     sleep(A_WHILE).await;
     let seen = b.sees(&a).await;
     assert!(matches!(seen, MemberState::Live { .. }), "{seen:?}");
+}
+
+/// G5, I1: a server that begins anew frees the locks of all, and that is evidence of nobody's death: not of one who
+/// has not come back yet. Where all are back, evidence is evidence again.
+#[tokio::test]
+async fn a_server_that_begins_anew_has_seen_nobody_die() {
+    let Some(server) = Postgres::start(&[]).await.expect("a server") else {
+        return;
+    };
+    for stays_up in [false, true] {
+        let schema = Schema::at(server.url());
+        let mut a = Process::join(&schema, "a").await;
+        let mut b = Process::join(&schema, "b").await;
+        let mut c = Process::join(&schema, "c").await;
+        let look = client(schema.url()).await;
+        for process in [&mut a, &mut b, &mut c] {
+            recover(&look, &schema, process).await;
+        }
+        if stays_up {
+            // Its first process lives on, and its start time with it.
+            let pid = look.query_one("select pg_backend_pid()", &[]).await;
+            let pid: i32 = pid.expect("a process").get(0);
+            let pid = pid.try_into().expect("above zero");
+            server.kill_session(pid).await.expect("killed");
+        } else {
+            server.restart(Stop::Fast).await.expect("restarted");
+        }
+        // It connects again no more, and nobody holds its locks in the new run.
+        a.members = b.members.clone();
+        let look = until_up(&server).await;
+        recover(&look, &schema, &mut b).await;
+        recover(&look, &schema, &mut c).await;
+        sleep(A_WHILE).await;
+        for other in [&a, &c] {
+            let seen = b.sees(other).await;
+            assert!(matches!(seen, MemberState::Live { .. }), "{seen:?}");
+        }
+        assert!(c.lose(&look, ALL).await >= 2);
+        assert!(b.sees_dead_soon(&c).await, "evidence is evidence again");
+    }
+}
+
+/// Waits until a server that begins anew takes connections; gives one.
+async fn until_up(server: &Postgres) -> Client {
+    let deadline = Instant::now() + SOON * 4;
+    loop {
+        let connected = tokio_postgres::connect(&server.url(), tokio_postgres::NoTls).await;
+        if let Ok((client, connection)) = connected {
+            tokio::spawn(connection);
+            return client;
+        }
+        assert!(Instant::now() < deadline, "it takes connections again");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// G5: a witness that is given up for its silence is kept open for as long as the record says that there is
+/// evidence: closed by its own process, it would free the last of the life's locks. When a heartbeat has denied the
+/// evidence, it may go.
+#[tokio::test]
+async fn a_witness_that_is_given_up_is_kept_until_a_heartbeat_says_so() {
+    let Some(server) = Postgres::start(&[]).await.expect("a server") else {
+        return;
+    };
+    let schema = Schema::at(server.url());
+    let patient = || PostgresConfig::new(schema.url()).connect_timeout(LONG);
+    let mut a = Process::with(&schema, "a", patient()).await;
+    let mut b = Process::with(&schema, "b", patient()).await;
+    let look = client(schema.url()).await;
+    for process in [&mut a, &mut b] {
+        process.ttl = LONG;
+        recover(&look, &schema, process).await;
+    }
+    // Until the ring is closed: `b` watches `a`.
+    sleep(A_WHILE).await;
+    let witness = a.session(&look, WITNESS).await;
+    signal(witness, Signal::STOP);
+    let another = format!("query = 'select 1' and pid <> {witness}");
+    let deadline = Instant::now() + SOON * 10;
+    while a.sessions(&look, &another).await.is_empty() {
+        assert!(Instant::now() < deadline, "its silence is noticed");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(
+        says_direct(&look, &schema, &a).await,
+        "no heartbeat denied it"
+    );
+    a.lose(&look, &format!("pid <> {witness}")).await;
+    signal(witness, Signal::CONT);
+    sleep(A_WHILE).await;
+    let seen = b.sees(&a).await;
+    assert!(matches!(seen, MemberState::Live { .. }), "{seen:?}");
+    assert_eq!(
+        a.sessions(&look, &format!("pid = {witness}")).await.len(),
+        1
+    );
+
+    recover(&look, &schema, &mut a).await;
+    let deadline = Instant::now() + SOON;
+    while !a
+        .sessions(&look, &format!("pid = {witness}"))
+        .await
+        .is_empty()
+    {
+        assert!(Instant::now() < deadline, "the former witness is closed");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(a.lose(&look, ALL).await >= 2);
+    assert!(b.sees_dead_soon(&a).await, "evidence is evidence again");
+}
+
+fn signal(session: i32, signal: Signal) {
+    let pid = Pid::from_raw(session).expect("a process");
+    kill_process(pid, signal).expect("a session of the test's own server");
 }
 
 fn node(schema: &Schema, name: &str) -> Program {

@@ -38,6 +38,13 @@ async fn witness_of(server: &Client) -> i32 {
         .get(0)
 }
 
+/// Whether it waits for what its client says next.
+async fn is_idle(server: &Client, session: i32) -> bool {
+    let asked = "select count(*) from pg_stat_activity where pid = $1 and state = 'idle' and wait_event = 'ClientRead'";
+    let row = server.query_one(asked, &[&session]).await;
+    row.expect("an answer").get::<_, i64>(0) == 1
+}
+
 fn signal(session: i32, signal: Signal) {
     let pid = Pid::from_raw(session).expect("a process");
     kill_process(pid, signal).expect("a session of the test's own server");
@@ -78,8 +85,18 @@ async fn a_silent_witness_is_kept_open_until_the_store_knows_of_it() {
     let alarm = timeout(NOTICED, locks.alarm(&claim, token)).await;
     signal(witness, Signal::CONT);
     alarm.expect("the silence is noticed").expect("no error");
-    // Had we closed it, it would end now that it runs again.
-    sleep(Duration::from_millis(500)).await;
+    // Had we closed it, it would end now that it runs again, and not do as it is told.
+    until("it has answered the probe", NOTICED, async || {
+        is_idle(&look, witness).await
+    })
+    .await;
+    let told = "select pg_log_backend_memory_contexts($1)";
+    look.query_one(told, &[&witness]).await.expect("an answer");
+    let logged = format!("logging memory contexts of PID {witness}");
+    until("it does as it is told", NOTICED, async || {
+        server.log().contains(&logged)
+    })
+    .await;
     assert!(
         holders(&look).await.contains(&witness),
         "the term lock is kept"
