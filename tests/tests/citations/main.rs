@@ -36,10 +36,7 @@ const FAULTS: &str = "tests/tests/postgres";
 const SIMULATION: &str = "tests/";
 
 /// Rules that no test can show yet, and why.
-const RULES_NOT_SHOWN: &[(&str, &str)] = &[(
-    "I8",
-    "no test cuts a primary off from a standby that it waits for",
-)];
+const RULES_NOT_SHOWN: &[(&str, &str)] = &[];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

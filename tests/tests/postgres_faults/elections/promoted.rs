@@ -77,6 +77,55 @@ async fn e20_a_standby_that_knows_too_little_grants_nothing_until_all_trust_has_
     Ok(())
 }
 
+/// I8: a primary that waits for a standby, and is cut off from it, renews nothing: its leader is gone before the
+/// standby, promoted, makes another.
+#[tokio::test]
+async fn i8_a_primary_that_is_cut_off_from_its_standby_renews_nothing() -> Tested {
+    for leases in ["advisory", "row"] {
+        let Some(primary) = Postgres::start(&[]).await? else {
+            return Ok(());
+        };
+        let stream = Proxy::to(primary.address()).await?;
+        let standby = Postgres::standby_of(&primary, stream.port(), &[]).await?;
+        primary
+            .set(&[("synchronous_standby_names", "standby")])
+            .await?;
+        let place = Place::on(&primary)
+            .with("leases", leases)
+            .with("max_ttl_seconds", "2");
+        let mut a = Member::start("a", &place.url(), TTL, &["lead x ttl=1000"])?;
+        a.until("elected x").await?;
+        a.listen(ms(2_500)).await;
+        assert_eq!(a.count("lost x").await, 0, "the standby hears, and answers");
+
+        let cut = now();
+        stream.set(Direction::Both, Mode::Hold);
+        let lost = a.until("lost x").await?;
+        println!(
+            "I8 cut off to lost, {leases}: {:?}",
+            lost.at.saturating_sub(cut)
+        );
+        assert!(lost.at.saturating_sub(cut) < ms(1_000 + 500));
+        standby.promote().await?;
+        // A static name is let in after it.
+        let client = connect(&standby.url()).await?;
+        let quarantine = place.sql("select {schema}.quarantine()");
+        while client.query_one(&quarantine, &[]).await?.get::<_, i64>(0) > 0 {
+            tokio::time::sleep(ms(20)).await;
+        }
+        let mut b = Member::start("b", &place.at(&standby.url()), TTL, &["lead x ttl=1000"])?;
+        b.until("elected x").await?;
+        a.listen(ms(1_500)).await;
+        assert_eq!(
+            a.count("elected x").await,
+            1,
+            "the old primary grants nothing"
+        );
+        one_at_a_time(&reigns([&mut a, &mut b], "x").await, 2);
+    }
+    Ok(())
+}
+
 /// The password of one URL in another.
 fn with_password(from: &str, to: &str) -> String {
     let credentials = from
