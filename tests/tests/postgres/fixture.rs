@@ -1,12 +1,12 @@
 //! Connections to schemas that end with the test, for the checks of conformance and for others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coordinator_conformance::{Fault, Faults, Fixture};
 use coordinator_core::{Backend, async_trait};
-use coordinator_postgres::{PostgresBackend, PostgresConfig};
+use coordinator_postgres::{PostgresBackend, PostgresConfig, migration_sql, role_sql};
 use coordinator_tests::servers::{Schema, fresh_schema, shared};
 use tokio_postgres::{Client, NoTls};
 
@@ -37,6 +37,44 @@ pub(crate) async fn connect(schema: &Schema, config: PostgresConfig) -> Postgres
 #[derive(Debug, Clone, Default)]
 struct Schemas(Arc<Mutex<BTreeMap<String, Schema>>>);
 
+/// Who connects.
+#[derive(Debug, Clone)]
+enum Who {
+    /// The owner of the schema, who makes it.
+    Owner,
+    /// A role that is granted what `role_sql` prints, in the schemas of these namespaces.
+    Guest(Arc<tokio::sync::Mutex<BTreeSet<String>>>),
+}
+
+impl Who {
+    /// What to connect with, once the owner has made the schema and let the guest in.
+    async fn config(
+        &self,
+        schemas: &Schemas,
+        namespace: &str,
+        own: PostgresConfig,
+    ) -> PostgresConfig {
+        let Self::Guest(known) = self else { return own };
+        let role = format!("{}_guest", own.schema);
+        let mut known = known.lock().await;
+        if known.insert(namespace.to_owned()) {
+            let owner = client(&own.url).await;
+            let create = format!("create role {role} login password '{role}'");
+            owner.batch_execute(&create).await.expect("a role");
+            schemas.drop_afterwards(namespace, &role);
+            for statements in [migration_sql(&own), role_sql(&own, &role)] {
+                let statements = statements.expect("a schema");
+                owner.batch_execute(&statements).await.expect("applied");
+            }
+        }
+        let host = own.url.rsplit('@').next().unwrap_or_default();
+        let url = format!("postgres://{role}:{role}@{host}");
+        let mut guest = own.migrate(false);
+        guest.url = url;
+        guest
+    }
+}
+
 impl Schemas {
     /// URL and name of a namespace's schema; none where there is no server.
     fn of(&self, namespace: &str) -> Option<(String, String)> {
@@ -46,6 +84,14 @@ impl Schemas {
         }
         let schema = schemas.get(namespace)?;
         Some((schema.url().to_owned(), schema.name().to_owned()))
+    }
+
+    fn drop_afterwards(&self, namespace: &str, role: &str) {
+        let mut schemas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = schemas.get_mut(namespace) {
+            schema.afterwards(format!("drop role {role}"));
+            schema.afterwards(format!("drop owned by {role}"));
+        }
     }
 
     /// Runs statements in which `{schema}` stands for the schema.
@@ -62,14 +108,24 @@ impl Schemas {
 
 /// What the checks of conformance reach: a schema for each namespace.
 pub(crate) fn store(change: fn(PostgresConfig) -> PostgresConfig) -> Fixture<Backend> {
+    store_for(Who::Owner, change)
+}
+
+/// The same, by a role that has no more rights than it needs.
+pub(crate) fn store_of_guest(change: fn(PostgresConfig) -> PostgresConfig) -> Fixture<Backend> {
+    store_for(Who::Guest(Arc::default()), change)
+}
+
+fn store_for(who: Who, change: fn(PostgresConfig) -> PostgresConfig) -> Fixture<Backend> {
     // Where this process starts the server, it takes a moment.
     shared();
     let schemas = Schemas::default();
     let faults = schemas.clone();
     let connect = async move |namespace: &str| {
         let (url, schema) = schemas.of(namespace)?;
-        let config = PostgresConfig::new(url).schema(schema).max_ttl(MAX_TTL);
-        let backend = PostgresBackend::connect(change(config)).await;
+        let config = change(PostgresConfig::new(url).schema(schema).max_ttl(MAX_TTL));
+        let config = who.config(&schemas, namespace, config).await;
+        let backend = PostgresBackend::connect(config).await;
         let backend = backend.expect("a server that runs takes connections");
         Some(Arc::new(Backend::from(backend)))
     };

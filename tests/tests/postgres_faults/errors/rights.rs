@@ -1,12 +1,16 @@
 //! Roles, and what others have made under our names.
 
-use coordinator_node::{ElectionConfig, LockConfig, Node};
-use coordinator_postgres::{ConnectError, PostgresBackend, migration_sql, role_sql};
+use coordinator_node::{ElectionConfig, LockConfig, Node, Topic};
+use coordinator_postgres::{
+    ConnectError, Fence as _, PostgresBackend, Spill, migration_sql, role_sql,
+};
 use coordinator_tests::servers::{Schema, fresh_schema};
 use tokio::time::timeout;
 
 use super::{SECRET, refusal};
 use crate::kit::{LONG, Tested, connect};
+
+const NEWS: Topic<String> = Topic::new("news");
 
 /// A schema, and a role without rights that is dropped with it.
 struct Guest {
@@ -80,12 +84,20 @@ async fn the_role_that_the_printed_statements_make_can_do_all_that_a_node_does()
     owner
         .batch_execute(&role_sql(&guest.config(), &guest.role)?)
         .await?;
-    let backend = PostgresBackend::connect(guest.config().migrate(false)).await?;
+    let config = guest.config().migrate(false).spill(Spill::Always);
+    let backend = PostgresBackend::connect(config).await?;
+    let outbox = backend.outbox("g", "guest").expect("a bus");
     let node = Node::builder("g").backend(backend).start().await?;
     let lead = node.election(ElectionConfig::new("x"));
     timeout(LONG, lead.campaign()).await??.resign().await?;
     let lock = node.lock(LockConfig::new("l"));
-    timeout(LONG, lock.acquire()).await??.release().await?;
+    let held = timeout(LONG, lock.acquire()).await??;
+    let pool = sqlx::PgPool::connect(&guest.url()).await?;
+    let mut tx = pool.begin().await?;
+    held.fence(&mut tx).await?;
+    outbox.publish(&mut tx, &NEWS, &"kept".to_owned()).await?;
+    tx.commit().await?;
+    held.release().await?;
     let mut shards = node.shards("k").await?;
     let shard = timeout(LONG, shards.next())
         .await?
