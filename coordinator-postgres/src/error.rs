@@ -44,6 +44,15 @@ pub enum ConnectError {
         /// What the system said.
         source: BoxError,
     },
+    /// The server runs, and lets nobody in at present: it has no connection left, or is starting up or shutting
+    /// down. The source says which, and what to do.
+    #[error("Postgres at {host} runs, and lets nobody in at present")]
+    NotNow {
+        /// The host and port, or socket.
+        host: String,
+        /// What the server said, and what to do.
+        source: BoxError,
+    },
     /// The server refused the user.
     #[error(
         "Postgres at {host} refused the user: check user, password, database and `pg_hba.conf`"
@@ -176,7 +185,10 @@ impl ConnectError {
     /// Whether trying again later may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::ReadOnly { .. } => true,
+            Self::Unreachable { .. }
+            | Self::NotNow { .. }
+            | Self::TimedOut { .. }
+            | Self::ReadOnly { .. } => true,
             // A server that shuts down in mid-word, that has no room, whose locks were all taken.
             Self::Failed { source, .. } => {
                 let told = source.downcast_ref::<Advised>();
@@ -346,7 +358,11 @@ impl fmt::Display for Advised {
 
 impl std::error::Error for Advised {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.0)
+        // What the server said is in our own words already.
+        match self.0.as_db_error() {
+            Some(_) => None,
+            None => std::error::Error::source(&self.0),
+        }
     }
 }
 
@@ -368,7 +384,9 @@ pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
         "54000" => {
             "if it names the notification queue: a session that listens and holds a transaction open keeps the queue from being emptied; end that transaction"
         }
-        "57P01" | "57P02" | "57P03" => "the server is shutting down or starting up",
+        "57P01" | "57P02" | "57P03" => {
+            "the server is starting up or shutting down: wait until it takes connections"
+        }
         "28P01" | "28000" => "check user, password and `pg_hba.conf`",
         "3D000" => "create the database, or name another in the URL",
         _ => return None,

@@ -1,7 +1,7 @@
 //! The pool for bulk reads: the application's, or a small one of our own, opened when needed.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow, PgSslMode};
@@ -11,7 +11,7 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::config::PostgresConfig;
 use crate::error::CallError;
-use crate::session::Target;
+use crate::session::{Target, lock};
 
 /// So many connections has a pool of our own, and so long it waits for one of them.
 const CONNECTIONS: u32 = 2;
@@ -28,32 +28,45 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Where bulk reads go. Never liveness: an application may have used its pool up.
 pub(crate) struct Pool {
     given: Option<PgPool>,
-    own: OnceLock<PgPool>,
-    options: PgConnectOptions,
+    own: Mutex<Option<Own>>,
+    config: PostgresConfig,
+    target: Target,
+}
+
+/// A pool of our own, of one of the URL's hosts: its driver knows but one.
+struct Own {
+    host: usize,
+    pool: PgPool,
 }
 
 impl Pool {
     pub(crate) fn new(config: &PostgresConfig, target: &Target) -> Self {
         Self {
             given: config.pool.clone(),
-            own: OnceLock::new(),
-            options: options(config, target),
+            own: Mutex::default(),
+            config: config.clone(),
+            target: target.clone(),
         }
     }
 
-    pub(crate) fn get(&self) -> &PgPool {
+    /// The application's, or one of the host that last let a session of ours in: of several, the primary.
+    pub(crate) fn get(&self) -> PgPool {
         if let Some(given) = &self.given {
-            return given;
+            return given.clone();
         }
-        self.own.get_or_init(|| {
-            PgPoolOptions::new()
-                .max_connections(CONNECTIONS)
-                .acquire_timeout(WITHIN)
-                .idle_timeout(IDLE)
-                // A round trip each time; those who read try again.
-                .test_before_acquire(false)
-                .connect_lazy_with(self.options.clone())
-        })
+        let host = self.target.host();
+        let mut own = lock(&self.own);
+        match &*own {
+            Some(own) if own.host == host => own.pool.clone(),
+            _ => {
+                let pool = open(options(&self.config, &self.target, host));
+                *own = Some(Own {
+                    host,
+                    pool: pool.clone(),
+                });
+                pool
+            }
+        }
     }
 
     /// The rows of a statement. One that changes nothing, or that may be repeated: what became of it
@@ -88,8 +101,18 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// What the URL says, for the pool's driver.
-fn options(config: &PostgresConfig, target: &Target) -> PgConnectOptions {
+fn open(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(WITHIN)
+        .idle_timeout(IDLE)
+        // A round trip each time; those who read try again.
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+/// What the URL says of one of its hosts, for the pool's driver.
+fn options(config: &PostgresConfig, target: &Target, host: usize) -> PgConnectOptions {
     let url = target.config();
     let mut options = PgConnectOptions::new_without_pgpass()
         .application_name(&config.application_name)
@@ -106,10 +129,12 @@ fn options(config: &PostgresConfig, target: &Target) -> PgConnectOptions {
     if let Some(file) = target.roots() {
         options = options.ssl_root_cert(file);
     }
-    if let Some(port) = url.get_ports().first() {
+    let ports = url.get_ports();
+    // One port is for all hosts.
+    if let Some(port) = ports.get(host).or(ports.first()) {
         options = options.port(*port);
     }
-    match url.get_hosts().first() {
+    match url.get_hosts().get(host) {
         Some(Host::Tcp(host)) => options.host(host),
         #[cfg(unix)]
         Some(Host::Unix(folder)) => options.socket(folder),

@@ -1,7 +1,8 @@
 //! The server of a URL: its hosts, how to be let in, and how to cancel what runs there.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coordinator_core::BoxError;
@@ -22,6 +23,8 @@ use crate::takeover::server_keepalive;
 pub(crate) struct Target {
     config: Config,
     places: Vec<Place>,
+    /// Which of them last let us in.
+    host: Arc<AtomicUsize>,
     #[cfg(feature = "tls")]
     tls: super::tls::Tls,
     url: Url,
@@ -56,11 +59,17 @@ impl Target {
         Ok(Self {
             config,
             places,
+            host: Arc::default(),
             #[cfg(feature = "tls")]
             tls,
             url,
             within: given.connect_timeout,
         })
+    }
+
+    /// Which host of the URL last let us in; before that, the first.
+    pub(crate) fn host(&self) -> usize {
+        self.host.load(Ordering::Relaxed)
     }
 
     /// What the URL says, as the driver has read it.
@@ -96,10 +105,13 @@ impl Target {
             config.options(options(self.config.get_options(), timeouts));
         }
         let mut last = None;
-        for place in &self.places {
+        for (host, place) in self.places.iter().enumerate() {
             let attempt = self.dial_primary(&config, place, &inbox);
             match timeout(self.within, attempt).await {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok(session)) => {
+                    self.host.store(host, Ordering::Relaxed);
+                    return Ok(session);
+                }
                 Ok(Err(error)) => last = Some(error),
                 Err(_) => {
                     last = Some(ConnectError::TimedOut {
@@ -300,7 +312,7 @@ fn refusal(place: &Place, error: tokio_postgres::Error) -> ConnectError {
         | SqlState::ADMIN_SHUTDOWN
         | SqlState::CRASH_SHUTDOWN => {
             let source = Box::new(crate::error::Advised(error));
-            ConnectError::Unreachable { host, source }
+            ConnectError::NotNow { host, source }
         }
         _ => {
             let source = Box::new(crate::error::Advised(error));

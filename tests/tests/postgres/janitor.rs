@@ -484,6 +484,28 @@ async fn each_process_cleans_up() {
     drop(cleaner);
 }
 
+/// Our own pool leads to the host that let our sessions in, whichever of the URL's that is.
+#[tokio::test]
+async fn a_process_cleans_up_at_whichever_host_lets_it_in() {
+    let Some(place) = Place::new().await else {
+        return;
+    };
+    place.join("g", "expires").await;
+    place.age(9 * 24).await;
+    let url = place.schema.url();
+    let at = url.rfind('@').map_or(0, |at| at + 1);
+    // Nobody listens there.
+    let url = format!("{}127.0.0.1:1,{}", &url[..at], &url[at..]);
+    let config = PostgresConfig::new(url).clean_every(Duration::from_millis(100));
+    let cleaner = connect(&place.schema, config).await;
+    let limit = Instant::now() + Duration::from_secs(20);
+    while dead(&place).await == 0 {
+        assert!(Instant::now() < limit, "{:?}", place.counts().await);
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(cleaner);
+}
+
 /// How many tombstones there are, of those who were long due.
 async fn dead(place: &Place) -> i64 {
     place.count("member where reason = 'expired'").await

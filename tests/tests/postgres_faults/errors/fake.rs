@@ -50,6 +50,12 @@ impl Fake {
         .await
     }
 
+    /// Lets nobody in, with this code and these words.
+    pub(super) async fn that_refuses(code: &str, words: &str) -> io::Result<Self> {
+        let fields = format!("SFATAL\0VFATAL\0C{code}\0M{words}\0\0");
+        Self::that_says(message(b'E', fields.as_bytes())).await
+    }
+
     async fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> io::Result<Self>
     where
         F: Future<Output = io::Result<()>> + Send + 'static,

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use coordinator_node::StartError;
 use coordinator_postgres::{ConnectError, PostgresConfig};
-use coordinator_tests::servers::{PgBouncer, Pooling, shared};
+use coordinator_tests::servers::{PgBouncer, Pooling, Postgres, shared};
 use tokio::net::TcpListener;
 
 use super::fake::Fake;
 use super::{SECRET, refusal, start_refusal};
-use crate::kit::Tested;
+use crate::kit::{Tested, connect};
 
 /// The host and port of the shared server.
 fn address(url: &str) -> &str {
@@ -61,6 +61,39 @@ async fn a_host_where_nothing_listens_and_one_that_says_nothing_are_told_soon() 
     assert!(text.contains("check that it runs"), "{text}");
     let (error, _) = refusal(format!("postgres://me:{SECRET}@no-such-host.invalid/db")).await;
     assert!(error.is_transient(), "{error:?}");
+    Ok(())
+}
+
+/// A server that runs, and lets nobody in for the moment, is not called out of reach; and what it says is said once.
+#[tokio::test]
+async fn a_server_that_is_full_or_starting_up_says_so_once() -> Tested {
+    let settings = [
+        ("max_connections", "4"),
+        ("superuser_reserved_connections", "0"),
+    ];
+    let Some(server) = Postgres::start(&settings).await? else {
+        return Ok(());
+    };
+    let mut all = Vec::new();
+    while let Ok(client) = connect(&server.url()).await {
+        all.push(client);
+        anyhow::ensure!(all.len() <= 10, "it has no limit");
+    }
+    let (error, text) = refusal(server.url()).await;
+    assert!(matches!(error, ConnectError::NotNow { .. }), "{error:?}");
+    assert!(
+        error.is_transient() && text.contains("max_connections"),
+        "{text}"
+    );
+    assert_eq!(text.matches("too many clients").count(), 1, "{text}");
+    drop(all);
+
+    let starting = Fake::that_refuses("57P03", "the database system is starting up").await?;
+    let (error, text) = refusal(starting.url()).await;
+    assert!(matches!(error, ConnectError::NotNow { .. }), "{error:?}");
+    assert!(text.contains("wait until it takes connections"), "{text}");
+    assert_eq!(text.matches("starting up (57P03)").count(), 1, "{text}");
+    assert!(!text.contains("check that it runs"), "{text}");
     Ok(())
 }
 
