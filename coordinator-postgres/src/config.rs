@@ -72,6 +72,7 @@ pub enum Cursors {
 /// [`PostgresBackend::connect`]: crate::PostgresBackend::connect
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct PostgresConfig {
     /// `postgres://user:password@host:port/database`, or the `key=value` form. Several hosts are
     /// tried in order. Needed with a pool too: the sessions of leases never come from a pool.

@@ -35,13 +35,11 @@ impl Warnings {
         let heard = self
             .0
             .wait_for(|texts| texts.iter().any(|text| is_it(&text)));
-        match timeout(within, heard).await {
-            Ok(texts) => {
-                let texts = texts.expect("it is kept");
-                texts.iter().find(is_it).cloned().unwrap_or_default()
-            }
-            Err(_) => panic!("nothing says {said:?}, but: {:?}", *texts.borrow()),
-        }
+        let Ok(heard) = timeout(within, heard).await else {
+            panic!("nothing says {said:?}, but: {:?}", *texts.borrow());
+        };
+        let texts = heard.expect("it is kept");
+        texts.iter().find(is_it).cloned().unwrap_or_default()
     }
 }
 
