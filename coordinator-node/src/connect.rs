@@ -10,6 +10,7 @@ use crate::errors::ConnectError;
 /// |---|---|---|
 /// | `memory:name` | a store in this process, shared by all that name it | `memory` |
 /// | `postgres://user@host/database` | a schema of a Postgres database; parameters choose which, and how: `?schema=billing&leases=row` (see `PostgresConfig::from_url`) | `postgres` |
+/// | `redis://:password@host` | a namespace of a Redis or Valkey server; parameters choose which, and how: `?namespace=billing` (see `RedisConfig::from_url`) | `redis` |
 ///
 /// # Errors
 /// A text that is no such URL, a backend that this build leaves out, or a store that does not
@@ -30,10 +31,50 @@ pub async fn connect(url: &str) -> Result<Backend, ConnectError> {
             scheme: "postgres".into(),
             feature: "postgres",
         }),
+        #[cfg(feature = "redis")]
+        Some((scheme, _)) if is_redis(scheme) => redis(url).await,
+        #[cfg(not(feature = "redis"))]
+        Some((scheme, _)) if is_redis(scheme) => Err(ConnectError::MissingFeature {
+            scheme: "redis".into(),
+            feature: "redis",
+        }),
         _ => Err(ConnectError::BadUrl {
             url: without_password(url),
         }),
     }
+}
+
+/// A server, with TLS or without, or those who know which one it is now.
+fn is_redis(scheme: &str) -> bool {
+    matches!(
+        scheme,
+        "redis"
+            | "rediss"
+            | "redis-sentinel"
+            | "rediss-sentinel"
+            | "redis-cluster"
+            | "rediss-cluster"
+    )
+}
+
+#[cfg(feature = "redis")]
+async fn redis(url: &str) -> Result<Backend, ConnectError> {
+    use coordinator_redis::{RedisBackend, RedisConfig};
+
+    let connected = match RedisConfig::from_url(url) {
+        Ok(config) => RedisBackend::connect(config).await,
+        Err(error) => Err(error),
+    };
+    connected.map(Backend::from).map_err(|error| {
+        let url = without_password(url);
+        if error.is_transient() {
+            let source = error.into();
+            ConnectError::Unavailable { url, source }
+        } else {
+            let source = error.into();
+            ConnectError::Rejected { url, source }
+        }
+    })
 }
 
 #[cfg(feature = "postgres")]

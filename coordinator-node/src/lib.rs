@@ -47,7 +47,7 @@
 //!
 //! # Features
 //!
-//! `json` (default): [`Json`] payloads. `memory`, `postgres`: the schemes of [`connect()`].
+//! `json` (default): [`Json`] payloads. `memory`, `postgres`, `redis`: the schemes of [`connect()`].
 //! `tls` (default): TLS for those over a network. `signal`:
 //! `signal::terminate`. `metrics`: the counters of [`telemetry`], through the `metrics` facade.
 
