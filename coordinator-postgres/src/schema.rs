@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[(
         include_str!("../sql/0001/40_checkpoints.sql"),
         include_str!("../sql/0001/50_bus.sql"),
         include_str!("../sql/0001/50_fences.sql"),
+        include_str!("../sql/0001/55_log_kept.sql"),
         include_str!("../sql/0001/60_janitor.sql"),
     ],
 )];

@@ -42,6 +42,7 @@ impl Janitor {
             schema: schema.clone(),
             pool,
             retention: config.retention,
+            clean_every: config.clean_every,
             counted: config.cursors == Cursors::Counter,
             spilled: spilled.clone(),
         };
@@ -50,11 +51,13 @@ impl Janitor {
             let sweep = async {
                 match spill {
                     Spill::Always => broom.sweep_log().await,
-                    Spill::Overflow => broom.sweep_spilled().await,
-                    Spill::Never => {}
+                    Spill::Overflow => {
+                        tokio::join!(broom.sweep_spilled(), broom.sweep_left());
+                    }
+                    Spill::Never => broom.sweep_left().await,
                 }
             };
-            stopped.run_until_cancelled(sweep).await
+            stopped.run_until_cancelled(Box::pin(sweep)).await
         });
         Self {
             spilled,
@@ -73,16 +76,26 @@ struct Broom {
     schema: Schema,
     pool: Arc<Pool>,
     retention: Duration,
+    clean_every: Duration,
     counted: bool,
     spilled: Arc<Notify>,
 }
 
 impl Broom {
+    /// At once, too: from then on it is known how long the rows are kept.
     async fn sweep_log(&self) {
         let every = (self.retention / 4).clamp(LOG_OFTEN, LOG_RARELY);
         loop {
-            pause(every).await;
             self.batches(Dust::Log).await;
+            pause(every).await;
+        }
+    }
+
+    /// What a fleet has left behind that was durable once.
+    async fn sweep_left(&self) {
+        loop {
+            pause(self.clean_every).await;
+            self.batches(Dust::Left).await;
         }
     }
 
@@ -111,7 +124,8 @@ impl Broom {
     /// Says how many rows went.
     async fn batch(&self, dust: Dust) -> Result<i64, CallError> {
         let statement = match dust {
-            Dust::Log => self.schema.sql("select {schema}.log_clean($1, $2, $3)"),
+            Dust::Log => self.schema.sql("select {schema}.log_keep($1, $2, $3)"),
+            Dust::Left => self.schema.sql("select {schema}.log_clean_left($1)"),
             Dust::Spilled => self.schema.sql("select {schema}.spill_clean($1)"),
         };
         let query = sqlx::query(AssertSqlSafe(statement)).bind(self.alone);
@@ -120,7 +134,7 @@ impl Broom {
                 let retention = i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX);
                 query.bind(retention).bind(self.counted)
             }
-            Dust::Spilled => query,
+            Dust::Left | Dust::Spilled => query,
         };
         let rows = self.pool.rows(query).await?;
         let count = rows.first().map(|row| row.try_get(0)).transpose();
@@ -132,5 +146,6 @@ impl Broom {
 #[derive(Debug, Clone, Copy)]
 enum Dust {
     Log,
+    Left,
     Spilled,
 }

@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use coordinator_core::{FeedEvent, GapCause, Group, Start, Topic};
-use coordinator_postgres::Cursors;
+use coordinator_postgres::{Cursors, Spill};
+use coordinator_tests::servers::{Postgres, Schema};
 use sqlx::PgPool;
+use tokio::time::Instant;
+use tokio_postgres::Client;
 
-use super::kit::{Kit, MODES, Publisher, bus_of, subscribe, text};
+use super::kit::{Kit, MODES, Publisher, SOON, bus_of, subscribe, text};
+use crate::fixture;
+use crate::warnings::Warnings;
 
 const NEWS: Topic<String> = Topic::new("news");
 /// As a node of group `g` calls it.
@@ -211,6 +216,53 @@ async fn a_long_transaction_elsewhere_stalls_the_watermark_and_not_the_counter()
     }
 }
 
+/// U16: when rows have waited for long, the log names who keeps them from being delivered: a session, or a
+/// transaction that was prepared and forgotten.
+#[tokio::test]
+async fn a_stall_is_told_with_the_transaction_that_is_to_blame() {
+    // Of its own: on another's server others have transactions, too.
+    let settings = [("max_prepared_transactions", "2")];
+    let Some(server) = Postgres::start(&settings).await.unwrap() else {
+        return;
+    };
+    let kit = Kit::at(Schema::at(server.url()), |config| {
+        config.spill(Spill::Always)
+    });
+    let mut warnings = Warnings::listen();
+    let bus = kit.bus().await;
+    let mut ann = Publisher::new(bus.clone());
+    let mut feed = subscribe(&bus, "news", Start::Now).await;
+    let long = fixture::client(&server.url()).await;
+    let asked = "select pg_backend_pid()";
+    let pid: i32 = long.query_one(asked, &[]).await.unwrap().get(0);
+    let gid = format!("forgotten by {pid}");
+    for (end, named) in [
+        ("commit".to_owned(), format!("server process {pid}")),
+        (
+            format!("prepare transaction '{gid}'"),
+            format!("prepared transaction '{gid}' of postgres"),
+        ),
+    ] {
+        let begin = "begin; select pg_current_xact_id()";
+        long.batch_execute(begin).await.unwrap();
+        if end != "commit" {
+            long.batch_execute(&end).await.unwrap();
+        }
+        let sent = ann.publish("news", "held up").await;
+        let named = [&*named];
+        tokio::select! {
+            _ = warnings.until(&named, SOON) => {}
+            event = feed.0.next() => panic!("nothing, not {event:?}"),
+        }
+        let end = match &*end {
+            "commit" => end,
+            _ => format!("rollback prepared '{gid}'"),
+        };
+        long.batch_execute(&end).await.unwrap();
+        assert_eq!(feed.frame().await, sent);
+    }
+}
+
 /// U10, B17: a subscription begins where it was made: what was committed before is not for it, though
 /// an older transaction is still open, and what is committed after it is.
 #[tokio::test]
@@ -273,6 +325,46 @@ async fn whoever_falls_behind_the_retention_gets_a_gap_with_the_range() {
         assert_eq!(late.frame().await, after);
         let mut oldest = subscribe(&bus, "news", Start::Oldest).await;
         assert_eq!(oldest.frame().await, after);
+    }
+}
+
+/// U14: of a fleet that was durable once, the log goes as it would have gone: by its retention, not by that of
+/// those who came after.
+#[tokio::test]
+async fn the_log_of_a_fleet_that_left_it_goes_by_its_retention() {
+    for (cursors, spill) in MODES.into_iter().zip([Spill::Overflow, Spill::Never]) {
+        let Some(mut kit) = Kit::durable(cursors) else {
+            return;
+        };
+        let (began, retention) = (Instant::now(), Duration::from_secs(3));
+        kit.config = kit.config.retention(retention);
+        let client = kit.client().await;
+        let kept = kit.sql("select count(*) from {schema}.log_kept");
+        let durable = kit.bus().await;
+        Publisher::new(durable.clone()).publish("news", "old").await;
+        until(&client, &kept, 1).await;
+        drop(durable);
+
+        let other = kit.config.clone().spill(spill).cursors(Cursors::Watermark);
+        let other = other.clean_every(Duration::from_millis(100));
+        kit.config = other.retention(Duration::from_hours(24));
+        let _after = kit.bus().await;
+        let rows = kit.sql("select count(*) from {schema}.log");
+        until(&client, &rows, 0).await;
+        assert!(began.elapsed() >= retention, "{:?}", began.elapsed());
+    }
+}
+
+async fn count(client: &Client, rows: &str) -> i64 {
+    let row = client.query_one(rows, &[]).await;
+    row.expect("a count").get(0)
+}
+
+async fn until(client: &Client, rows: &str, wanted: i64) {
+    let deadline = Instant::now() + SOON;
+    while count(client, rows).await != wanted {
+        assert!(Instant::now() < deadline, "{rows}: never {wanted}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use coordinator_core::{FeedEvent, Start};
-use coordinator_postgres::PostgresBackend;
-use coordinator_tests::servers::{Direction, Mode, Proxy};
+use coordinator_tests::servers::{Direction, Mode};
 use tokio::time::timeout;
 
-use super::kit::{Kit, MODES, Publisher, bus_of, subscribe};
+use super::kit::{Kit, MODES, Publisher, subscribe};
 
 const MESSAGES: u64 = 600;
 
@@ -133,11 +132,8 @@ async fn a_half_open_listener_is_found_out() {
     let Some(kit) = Kit::new(|config| config) else {
         return;
     };
-    let proxy = Proxy::before(kit.schema.url()).await.unwrap();
-    let mut far = kit.config.clone();
-    far.url = proxy.url(kit.schema.url());
     let mut ann = Publisher::new(kit.bus().await);
-    let bob = bus_of(PostgresBackend::connect(far).await.unwrap());
+    let (proxy, bob) = kit.behind_proxy().await;
     let mut feed = subscribe(&bob, "news", Start::Now).await;
     proxy.set(Direction::Both, Mode::Lose);
     ann.publish("news", "lost").await;
@@ -154,10 +150,8 @@ async fn a_publish_that_was_given_up_is_not_sent_later() {
     let Some(kit) = Kit::new(|config| config) else {
         return;
     };
-    let proxy = Proxy::before(kit.schema.url()).await.unwrap();
-    let mut far = kit.config.clone();
-    far.url = proxy.url(kit.schema.url());
-    let mut ann = Publisher::new(bus_of(PostgresBackend::connect(far).await.unwrap()));
+    let (proxy, far) = kit.behind_proxy().await;
+    let mut ann = Publisher::new(far);
     let mut feed = subscribe(&kit.bus().await, "news", Start::Now).await;
     let warm = ann.publish("news", "warm").await;
     assert_eq!(feed.frame().await, warm);

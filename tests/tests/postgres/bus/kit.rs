@@ -8,7 +8,7 @@ use coordinator_core::{
     Backend, Bytes, ClusterBus, Cursor, Feed, FeedEvent, Frame, Instance, MemberId, Start, Topic,
 };
 use coordinator_postgres::{Cursors, PostgresBackend, PostgresConfig, Spill};
-use coordinator_tests::servers::{Schema, fresh_schema};
+use coordinator_tests::servers::{Proxy, Schema, fresh_schema};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -28,11 +28,27 @@ pub(super) struct Kit {
 impl Kit {
     /// `None`: there is no server.
     pub(super) fn new(change: impl FnOnce(PostgresConfig) -> PostgresConfig) -> Option<Self> {
-        let schema = fresh_schema()?;
+        Some(Self::at(fresh_schema()?, change))
+    }
+
+    /// In a server of the test's own.
+    pub(super) fn at(
+        schema: Schema,
+        change: impl FnOnce(PostgresConfig) -> PostgresConfig,
+    ) -> Self {
         let config = change(PostgresConfig::new(schema.url()).schema(schema.name()));
         // Its sessions are told from those of other tests by this.
         let config = config.application_name(schema.name());
-        Some(Self { schema, config })
+        Self { schema, config }
+    }
+
+    /// A proxy before the server, and a bus behind it.
+    pub(super) async fn behind_proxy(&self) -> (Proxy, Arc<dyn ClusterBus>) {
+        let proxy = Proxy::before(self.schema.url()).await.expect("a proxy");
+        let mut far = self.config.clone();
+        far.url = proxy.url(self.schema.url());
+        let connected = PostgresBackend::connect(far).await;
+        (proxy, bus_of(connected.expect("a way through")))
     }
 
     pub(super) fn durable(cursors: Cursors) -> Option<Self> {

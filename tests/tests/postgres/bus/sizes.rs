@@ -77,3 +77,37 @@ async fn a_payload_that_does_not_fit_is_refused_with_both_sizes_and_poisons_noth
     ann.publish("news", "after").await;
     assert_eq!(text(&feed.frame().await), "after");
 }
+
+/// B13: a full queue of notifications, which the server says with the rows, stores nothing and says what to do.
+#[tokio::test]
+async fn a_full_queue_of_notifications_says_what_to_do() {
+    let Some(kit) = Kit::new(|config| config.spill(Spill::Always)) else {
+        return;
+    };
+    let mut ann = Publisher::new(kit.bus().await);
+    let mut feed = subscribe(&ann.bus.clone(), "news", Start::Now).await;
+    let client = kit.client().await;
+    // Gigabytes of it are needed: it is made to say so by a trigger, with the code and words that it has for it.
+    let full = kit.sql(
+        "create function {schema}.full() returns trigger language plpgsql as $$ begin \
+             raise exception 'too many notifications in the NOTIFY queue' using errcode = '54000'; end $$; \
+         create trigger full_queue after insert on {schema}.log for each row execute function {schema}.full()",
+    );
+    client.batch_execute(&full).await.expect("a trigger");
+    let frame = ann.frame("news", "told");
+    let refused = ann.bus.publish(std::slice::from_ref(&frame)).await;
+    let error = refused.expect_err("the queue is full");
+    assert!(matches!(error.kind(), ErrorKind::Unavailable), "{error:?}");
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let text = source.unwrap_or_default();
+    assert!(text.contains("too many notifications"), "{text}");
+    assert!(text.contains("end that transaction"), "{text}");
+
+    let emptied = kit.sql("drop trigger full_queue on {schema}.log");
+    client.batch_execute(&emptied).await.expect("no trigger");
+    ann.bus
+        .publish(std::slice::from_ref(&frame))
+        .await
+        .expect("published");
+    assert_eq!(feed.frame().await, frame);
+}

@@ -90,10 +90,9 @@ impl Stall {
             self.told = false;
             return;
         }
-        let stalled = self
-            .since
-            .is_some_and(|since| since.elapsed() >= STALLED_FOR);
-        if stalled && !self.told {
+        // Nothing may have waited yet when the watermark came here.
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= STALLED_FOR && !self.told {
             self.told = true;
             tokio::spawn(tell(statements.clone()));
         }
