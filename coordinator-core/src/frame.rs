@@ -151,7 +151,7 @@ impl FeedEvent {
     }
 }
 
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -160,8 +160,9 @@ fn put_number(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Takes fields off the front.
-struct Reader {
-    rest: Bytes,
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) rest: Bytes,
 }
 
 impl Reader {
@@ -172,17 +173,17 @@ impl Reader {
         Ok(self.rest.split_to(length))
     }
 
-    fn byte(&mut self, field: &'static str) -> Result<u8, FrameError> {
+    pub(crate) fn byte(&mut self, field: &'static str) -> Result<u8, FrameError> {
         Ok(self.take(field, 1)?[0])
     }
 
-    fn instance(&mut self) -> Result<Instance, FrameError> {
+    pub(crate) fn instance(&mut self) -> Result<Instance, FrameError> {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&self.take("instance", 16)?);
         Ok(Instance::from_bytes(bytes))
     }
 
-    fn number(&mut self, field: &'static str) -> Result<u64, FrameError> {
+    pub(crate) fn number(&mut self, field: &'static str) -> Result<u64, FrameError> {
         let mut number = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte(field)?;
@@ -198,14 +199,14 @@ impl Reader {
         Err(FrameError::TooLarge { field })
     }
 
-    fn counted(&mut self, field: &'static str) -> Result<u64, FrameError> {
+    pub(crate) fn counted(&mut self, field: &'static str) -> Result<u64, FrameError> {
         match self.number(field)? {
             0 => Err(FrameError::Zero { field }),
             number => Ok(number),
         }
     }
 
-    fn text(&mut self, field: &'static str, limit: usize) -> Result<String, FrameError> {
+    pub(crate) fn text(&mut self, field: &'static str, limit: usize) -> Result<String, FrameError> {
         let given = self.number(field)?;
         // Judged before anything is taken: rubbish that claims a huge name costs nothing.
         let length = usize::try_from(given)
@@ -221,7 +222,7 @@ impl Reader {
         Ok(text.to_owned())
     }
 
-    fn blob(&mut self, field: &'static str) -> Result<Bytes, FrameError> {
+    pub(crate) fn blob(&mut self, field: &'static str) -> Result<Bytes, FrameError> {
         let length = self.number(field)?;
         let length = usize::try_from(length).map_err(|_| FrameError::Truncated { field })?;
         self.take(field, length)

@@ -29,6 +29,7 @@ pub mod machine;
 mod member;
 mod names;
 mod numbers;
+pub mod relay;
 mod routing;
 mod strategy;
 mod time;

@@ -2,7 +2,6 @@
 
 mod batch;
 mod cursor;
-mod dedupe;
 mod feed;
 mod place;
 mod reads;

@@ -1,29 +1,24 @@
 //! From the listening session to the feeds: a packet is read once, and each frame handed to those
 //! who subscribed to its topic.
 
-mod held;
 mod partial;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 
+use coordinator_core::relay::{Run, Ticket, Waiting};
 use coordinator_core::{BadFrame, Bytes, Frame, FrameKind, MemberId, Topic};
 use tokio::sync::watch;
 
 use super::packet::{Item, PacketError, Reader, Reference, StreamHead};
-use super::queue::{Queue, Run, weight};
+use super::queue::Queue;
 use crate::bells::News;
 use crate::session::lock;
-use held::Held;
 pub(super) use partial::MAX_FRAGMENTED;
 use partial::Partials;
 
 /// Which stream: instance, topic, number.
 pub(super) type StreamId = (coordinator_core::Instance, Topic, u64);
-
-/// Names a message that travels by reference, while it is fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
 
 /// Fetches what a reference stands for, and gives it to [`Router::fetched`]. Must not block.
 pub(super) type Fetch = Box<dyn Fn(Weak<Router>, Wanted) + Send + Sync>;
@@ -50,7 +45,7 @@ struct Routes {
     /// By the topic's name.
     topics: BTreeMap<String, Route>,
     partials: Partials,
-    held: BTreeMap<StreamId, Held>,
+    held: BTreeMap<StreamId, Waiting>,
     tickets: u64,
 }
 
@@ -290,10 +285,7 @@ impl Routes {
         let Some(route) = self.topics.get(topic) else {
             return;
         };
-        let run = Run {
-            bytes: frames.iter().map(weight).sum(),
-            frames: frames.into(),
-        };
+        let run = Run::new(frames);
         for queue in &route.queues {
             queue.push(&run);
         }

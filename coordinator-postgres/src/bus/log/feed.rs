@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coordinator_core::relay::Repeats;
 use coordinator_core::{Feed, FeedEvent, Gap, GapCause, async_trait};
 use futures_util::future::select_all;
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +15,6 @@ use tokio::time::{Instant, sleep_until};
 use super::Log;
 use super::batch::{Batch, Floor, LogRow};
 use super::cursor::{self, Identity};
-use super::dedupe::Dedupe;
 use super::place::{Place, Snapshot, Wanted};
 use super::reads::{Answer, Reading};
 use super::statements::{MOST_BYTES, MOST_ROWS};
@@ -48,7 +48,7 @@ pub(in crate::bus) struct LogFeed {
     log: Arc<Log>,
     begin: Begin,
     told: Option<Floor>,
-    dedupe: Dedupe,
+    repeats: Repeats,
     ready: VecDeque<FeedEvent>,
     next: Next,
     pace: Pace,
@@ -79,7 +79,7 @@ impl LogFeed {
             log,
             begin,
             told: None,
-            dedupe: Dedupe::default(),
+            repeats: Repeats::default(),
             ready: VecDeque::new(),
             next: Next::Look,
             pace: Pace::at_once(),
@@ -160,7 +160,7 @@ impl LogFeed {
         }
         self.begin.at = row.at;
         let old = |before: &Snapshot| before.shows(row.xid);
-        if self.begin.before.as_ref().is_some_and(old) || !self.dedupe.is_new(&row.frame) {
+        if self.begin.before.as_ref().is_some_and(old) || !self.repeats.is_new(&row.frame) {
             return;
         }
         let frame = row.frame.clone();

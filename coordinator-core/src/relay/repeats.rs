@@ -3,28 +3,28 @@
 
 use std::collections::BTreeMap;
 
-use coordinator_core::{Frame, FrameKind, Instance};
+use crate::bus::{Frame, FrameKind, Topic};
+use crate::numbers::Instance;
 
 /// So many streams are remembered, and as many of those heard before them.
 const STREAMS: usize = 4_096;
 
-type Stream = (Instance, u64, u64);
+type Stream = (Instance, u64, Topic);
 
-/// The last sequence of each stream. A stream is of one topic: its name is in its digest.
+/// The last sequence of each stream.
 #[derive(Debug, Default)]
-pub(super) struct Dedupe {
+pub struct Repeats {
     young: BTreeMap<Stream, u64>,
     old: BTreeMap<Stream, u64>,
 }
 
-impl Dedupe {
+impl Repeats {
     /// Whether this message comes for the first time.
-    pub(super) fn is_new(&mut self, frame: &Frame) -> bool {
+    pub fn is_new(&mut self, frame: &Frame) -> bool {
         if frame.kind == FrameKind::Beacon {
             return true;
         }
-        let topic = xxhash_rust::xxh3::xxh3_64(frame.topic.name().as_bytes());
-        let stream = (frame.instance, frame.stream, topic);
+        let stream = (frame.instance, frame.stream, frame.topic.clone());
         let known = self.young.get(&stream).or_else(|| self.old.get(&stream));
         if known.is_some_and(|last| frame.sequence <= *last) {
             return false;
@@ -39,9 +39,10 @@ impl Dedupe {
 
 #[cfg(test)]
 mod tests {
-    use coordinator_core::{Bytes, MemberId, Topic};
+    use bytes::Bytes;
 
     use super::*;
+    use crate::names::MemberId;
 
     fn frame(topic: &'static str, instance: u128, sequence: u64) -> Frame {
         let instance = Instance::from_random(instance);
@@ -56,8 +57,8 @@ mod tests {
 
     #[test]
     fn what_was_stored_twice_is_new_once() {
-        let mut dedupe = Dedupe::default();
-        let mut is_new = |topic, sequence| dedupe.is_new(&frame(topic, 1, sequence));
+        let mut repeats = Repeats::default();
+        let mut is_new = |topic, sequence| repeats.is_new(&frame(topic, 1, sequence));
         assert!(is_new("a", 1) && is_new("a", 2) && is_new("b", 1));
         assert!(!is_new("a", 1) && !is_new("a", 2));
         assert!(is_new("a", 3));
@@ -65,11 +66,11 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut dedupe = Dedupe::default();
+        let mut repeats = Repeats::default();
         for instance in 0..20_000 {
-            dedupe.is_new(&frame("a", instance, 1));
+            repeats.is_new(&frame("a", instance, 1));
         }
-        assert!(dedupe.young.len() + dedupe.old.len() <= 2 * STREAMS);
-        assert!(!dedupe.is_new(&frame("a", 19_999, 1)));
+        assert!(repeats.young.len() + repeats.old.len() <= 2 * STREAMS);
+        assert!(!repeats.is_new(&frame("a", 19_999, 1)));
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 
-use coordinator_core::{Bytes, Frame};
+use bytes::Bytes;
 
-use super::Ticket;
-use crate::bus::queue::weight;
+use super::backlog::weight;
+use crate::bus::Frame;
+
+/// Names a message that travels by reference, while it is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
 
 /// What comes behind a reference may wait up to here; the rest is dropped, and missed by sequence.
 const MAX_FRAMES: usize = 1_024;
@@ -13,26 +17,26 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Frames of one stream, in order.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    waiting: VecDeque<Waiting>,
+pub struct Waiting {
+    waiting: VecDeque<Waits>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waits {
     frame: Frame,
     /// Not here yet.
     ticket: Option<Ticket>,
 }
 
-impl Held {
+impl Waiting {
     /// Adds a message that is to be fetched. Says whether there was room.
-    pub(super) fn wait(&mut self, ticket: Ticket, frame: Frame) -> bool {
+    pub fn wait(&mut self, ticket: Ticket, frame: Frame) -> bool {
         self.add(frame, Some(ticket))
     }
 
     /// Adds what comes behind it.
-    pub(super) fn push(&mut self, frame: Frame) {
+    pub fn push(&mut self, frame: Frame) {
         self.add(frame, None);
     }
 
@@ -40,14 +44,14 @@ impl Held {
         let room = self.waiting.len() < MAX_FRAMES && self.bytes < MAX_BYTES;
         if room {
             self.bytes += weight(&frame);
-            self.waiting.push_back(Waiting { frame, ticket });
+            self.waiting.push_back(Waits { frame, ticket });
         }
         room
     }
 
     /// A message was fetched, or is given up. Returns what may pass now.
-    pub(super) fn settle(&mut self, ticket: Ticket, payload: Option<Bytes>) -> Vec<Frame> {
-        let place = |waiting: &Waiting| waiting.ticket == Some(ticket);
+    pub fn settle(&mut self, ticket: Ticket, payload: Option<Bytes>) -> Vec<Frame> {
+        let place = |waiting: &Waits| waiting.ticket == Some(ticket);
         if let Some(place) = self.waiting.iter().position(place) {
             match (payload, self.waiting.get_mut(place)) {
                 (Some(payload), Some(waiting)) => {
@@ -66,7 +70,8 @@ impl Held {
         free
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 }
