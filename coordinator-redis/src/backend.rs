@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coordinator_core::{Backend, StoreId};
 
 use crate::assignments::Assignments;
+use crate::bus::RedisBus;
 use crate::checkpoints::Checkpoints;
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
@@ -46,7 +47,8 @@ impl From<RedisBackend> for Backend {
             locks: Some(Arc::new(Locks::new(hub.clone()))),
             members: Some(Arc::new(Members::new(hub.clone()))),
             assignments: Some(Arc::new(Assignments::new(hub.clone()))),
-            checkpoints: Some(Arc::new(Checkpoints::new(hub))),
+            checkpoints: Some(Arc::new(Checkpoints::new(hub.clone()))),
+            bus: Some(Arc::new(RedisBus::new(hub))),
             ..Self::default()
         }
     }

@@ -26,6 +26,13 @@ pub struct RedisConfig {
     /// The `maxmemory-policy` that is accepted although it deletes keys, leases among them, to make room. **Unsafe**: a deleted
     /// lease is granted twice.
     pub accept_eviction: Option<String>,
+    /// Whether messages are kept, in a stream for each topic: then they have cursors, and can be replayed. All processes must choose
+    /// the same.
+    pub durable: bool,
+    /// How long messages are kept where they are. 24 hours by default.
+    pub retention: Duration,
+    /// How many entries a topic's stream keeps at most, or a few more: each holds the messages that left together. 100,000 by default.
+    pub log_entries: u64,
     /// How often what nobody needs any more is looked for, by all processes together. Ten minutes by default.
     pub clean_every: Duration,
     /// How long each attempt to connect may take. 5 s by default.
@@ -43,13 +50,17 @@ impl RedisConfig {
             max_ttl: MAX_TTL,
             trust_empty_store: false,
             accept_eviction: None,
+            durable: false,
+            retention: Duration::from_hours(24),
+            log_entries: 100_000,
             clean_every: Duration::from_mins(10),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(10),
         }
     }
 
-    /// The same, in which parameters of the URL choose: `namespace`, `max_ttl_seconds`, `trust_empty_store`.
+    /// The same, in which parameters of the URL choose: `namespace`, `max_ttl_seconds`, `trust_empty_store`, `durable`,
+    /// `retention_seconds`, `log_entries`.
     ///
     /// # Errors
     /// A parameter that is none of these, or a value that is none.
@@ -66,6 +77,11 @@ impl RedisConfig {
                 "trust_empty_store" => {
                     config.trust_empty_store = parsed("trust_empty_store", value)?;
                 }
+                "durable" => config.durable = parsed("durable", value)?,
+                "retention_seconds" => {
+                    config.retention = Duration::from_secs(parsed("retention_seconds", value)?);
+                }
+                "log_entries" => config.log_entries = parsed("log_entries", value)?,
                 other => {
                     let reason = format!("there is no parameter `{other}`");
                     return Err(ConnectError::BadUrl { reason });
@@ -96,6 +112,24 @@ impl RedisConfig {
     /// The same, accepting that this policy deletes keys.
     pub fn accept_eviction(mut self, policy: impl Into<String>) -> Self {
         self.accept_eviction = Some(policy.into());
+        self
+    }
+
+    /// The same, keeping messages or not.
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
+    }
+
+    /// The same, keeping messages for so long where they are kept.
+    pub fn retention(mut self, span: Duration) -> Self {
+        self.retention = span;
+        self
+    }
+
+    /// The same, keeping so many entries of each topic.
+    pub fn log_entries(mut self, entries: u64) -> Self {
+        self.log_entries = entries;
         self
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coordinator_core::trust::{BadTtl, MIN_TTL};
 use coordinator_core::{
-    AssignmentError, BoxError, CheckpointError, Group, Key, Keyspace, LockError, MembershipError,
+    AssignmentError, BoxError, BusError, CheckpointError, Group, Key, Keyspace, LockError, MembershipError, Topic,
 };
 
 /// Why a request has no answer.
@@ -76,6 +76,7 @@ into_backend_errors! {
     MembershipError(Group): of_members;
     AssignmentError(Keyspace): of_assignment;
     CheckpointError(Keyspace): of_checkpoint;
+    BusError(Topic): of_bus;
 }
 
 /// Checks a TTL against the bounds of the namespace (I4).

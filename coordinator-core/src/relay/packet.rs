@@ -49,7 +49,7 @@ struct Stream {
     topic: Topic,
     origin: MemberId,
     instance: Instance,
-    stream: u64,
+    number: u64,
     sequence: u64,
     age: Duration,
 }
@@ -57,7 +57,7 @@ struct Stream {
 impl Stream {
     fn is_of(&self, frame: &Frame) -> bool {
         self.instance == frame.instance
-            && self.stream == frame.stream
+            && self.number == frame.stream
             && self.topic == frame.topic
             && self.origin == frame.origin
     }
@@ -133,7 +133,7 @@ impl Packer {
                 topic: frame.topic.clone(),
                 origin: frame.origin.clone(),
                 instance: frame.instance,
-                stream: frame.stream,
+                number: frame.stream,
                 sequence,
                 age,
             },
@@ -215,14 +215,14 @@ impl Unpacker {
 
     fn stream(&mut self) -> Result<Stream, FrameError> {
         let reader = &mut self.reader;
-        let (instance, stream) = (reader.instance()?, reader.counted("stream")?);
+        let (instance, number) = (reader.instance()?, reader.counted("stream")?);
         let (sequence, age) = self.place()?;
         let reader = &mut self.reader;
         Ok(Stream {
             topic: Topic::named(reader.text("topic", MAX_SCOPED_BYTES)?),
             origin: MemberId::new(reader.text("origin", MAX_NAME_BYTES)?),
             instance,
-            stream,
+            number,
             sequence,
             age,
         })
@@ -238,7 +238,7 @@ impl Unpacker {
         let at = at.ok_or(FrameError::UnknownKind { found: item })?;
         let (topic, origin) = (at.topic.clone(), at.origin.clone());
         let mut frame = Frame::new(topic, origin, at.instance, payload);
-        (frame.stream, frame.sequence, frame.age) = (at.stream, at.sequence, at.age);
+        (frame.stream, frame.sequence, frame.age) = (at.number, at.sequence, at.age);
         if item == BEACON {
             frame.kind = FrameKind::Beacon;
         } else {
@@ -284,7 +284,11 @@ mod tests {
         let mut bytes = vec![1, 0];
         bytes.extend([7; 16]);
         bytes.extend(b"\x01\x02\x00\x01t\x01a\x02\x02hi\x02\x00\x01\x09\x00\x02\x01x");
-        let frames = [frame("t", 2, b"hi"), frame("t", 3, b""), frame("t", 9, b"x")];
+        let frames = [
+            frame("t", 2, b"hi"),
+            frame("t", 3, b""),
+            frame("t", 9, b"x"),
+        ];
         assert_eq!(packed(&frames), bytes);
     }
 

@@ -1,0 +1,16 @@
+-- Adds packets of messages, and tells. Arguments: the channel; the most entries; for how many milliseconds they are kept; up to how many bytes
+-- a packet is told whole; then each packet behind the count of its messages.
+local channel, entries, kept, most = args[1], args[2], tonumber(args[3]), tonumber(args[4])
+local identity = log_identity()
+for i = 5, #args, 2 do
+  local count, packet = tonumber(args[i]), args[i + 1]
+  local first = number(redis.call('HINCRBY', meta, 'last', count) - count + 1)
+  local id = redis.call('XADD', log, 'MAXLEN', '~', entries, '*', 'n', first, 'p', packet)
+  local told = #packet <= most and packet or ''
+  redis.call('PUBLISH', channel, identity .. ' ' .. id .. ' ' .. first .. ' ' .. told)
+end
+redis.call('XTRIM', log, 'MINID', '~', number(math.floor(now / 1000) - kept))
+-- A log that nobody writes to any more goes by itself. Its numbers last longer than its messages, so that readers see what is missing.
+redis.call('PEXPIRE', log, number(kept * 2))
+redis.call('PEXPIRE', meta, number(kept * 4))
+return 1
