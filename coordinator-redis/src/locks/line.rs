@@ -19,6 +19,9 @@ const LEAST_TURN: Duration = Duration::from_millis(250);
 /// How often a waiter looks, at most: a wake-up may be lost in a fail-over.
 const LEAST_POLL: Duration = Duration::from_secs(1);
 
+/// When a look that failed is made again, unless the connection is back before.
+const AGAIN: Duration = Duration::from_millis(250);
+
 /// A place in line. Dropped, it is left, and the turn is given back.
 pub(super) struct Line {
     hub: Arc<Hub>,
@@ -56,8 +59,12 @@ impl Line {
         };
         let poll = LEAST_POLL.max(claim.ttl / 2);
         loop {
-            let Look::Wait(span) = line.look(claim, poll).await? else {
-                break;
+            let span = match line.look(claim, poll).await {
+                Ok(Look::Now) => break,
+                Ok(Look::Wait(span)) => span,
+                // Given up, nothing would be heard until the lease has run out, although it may be free by now.
+                Err(Trouble::Unavailable(_) | Trouble::Indeterminate(_)) => AGAIN,
+                Err(trouble) => return Err(trouble),
             };
             // Woken for another reason, or not at all: it looks again.
             if timeout(span.min(poll), hearing.rung()).await == Ok(Some(TURN)) {
