@@ -1,6 +1,7 @@
 //! Tests across crates, and of the documents; the simulation; the servers that tests need; and the
 //! soak on them.
 
+pub mod effects;
 pub mod servers;
 pub mod sim;
 #[cfg(unix)]

@@ -29,6 +29,8 @@ pub fn sentinel(primary: &Redis, quorum: u32, silent_ms: u32) -> Result<Redis, E
     // They look at servers and at each other every ten seconds, and tell of themselves every two.
     // What has no such command (before 7.0) takes its time.
     let hurry = ["info-period", "500", "publish-period", "200"];
-    server.talk()?.try_ask(&[&["SENTINEL", "DEBUG"], &hurry[..]].concat())?;
+    server
+        .talk()?
+        .try_ask(&[&["SENTINEL", "DEBUG"], &hurry[..]].concat())?;
     Ok(server)
 }

@@ -11,6 +11,7 @@
 //! | `resign NAME` | ends either: `stopped`, then `resigned` |
 //! | `shards KEYSPACE COUNT` | runs the shards that it owns, `KEYSPACE/ID`: as a leader does |
 //! | `project KEYSPACE COUNT` | runs the shards, and in each a projection: see `projections` |
+//! | `effects KEYSPACE COUNT` | runs the shards, and applies events in each: see `effects` |
 //! | `publish TOPIC COUNT` | publishes numbers, counted from 0: `published`, `accepted` |
 //! | `subscribe TOPIC` | `subscribed`, `got`, `gap`, `malformed`, `closed` |
 //! | `members` | `members`, and all their names, at each change |
@@ -27,6 +28,7 @@
     reason = "a command line tells its user how to call it"
 )]
 
+mod effects;
 mod leases;
 mod messages;
 mod order;
@@ -136,6 +138,7 @@ impl Work {
             "resign" => drop(self.ends.remove(order.subject()?)),
             "shards" => self.spawn(shards::run(node, order)),
             "project" => self.spawn(projections::run(node, order)),
+            "effects" => self.spawn(effects::run(node, order)),
             "publish" => self.spawn(messages::publish(node, order)),
             "subscribe" => self.spawn(messages::subscribe(node, order)),
             "members" => self.spawn(members(node)),

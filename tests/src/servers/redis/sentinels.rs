@@ -46,7 +46,7 @@ impl Sentinels {
 
     /// The URL by which clients find whoever is the primary now, with the password of the servers.
     pub fn url(&self, server: &Redis) -> String {
-        let ports = self.sentinels.iter().map(|sentinel| sentinel.port());
+        let ports = self.sentinels.iter().map(Redis::port);
         let hosts: Vec<_> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
         let (password, hosts) = (server.password(), hosts.join(","));
         format!("redis-sentinel://:{password}@{hosts}/{SENTINEL_NAME}")
