@@ -1,0 +1,12 @@
+//! The Redis backend, against real servers.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed helper is a failed test"
+)]
+
+mod fences;
+mod fixture;
+mod locks;
+mod members;
