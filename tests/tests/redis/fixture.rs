@@ -155,7 +155,7 @@ impl Faults for Spaces {
     }
 
     async fn mark(&self, namespace: &str) -> Fault {
-        self.fault(namespace, |keys| keys.mark())
+        self.fault(namespace, Keys::mark)
     }
 
     /// As if a replica had been promoted that had the keys of the mark.
