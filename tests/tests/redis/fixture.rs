@@ -154,8 +154,12 @@ impl Faults for Spaces {
         })
     }
 
+    #[allow(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is of one lifetime, and any is needed"
+    )]
     async fn mark(&self, namespace: &str) -> Fault {
-        self.fault(namespace, Keys::mark)
+        self.fault(namespace, |keys| keys.mark())
     }
 
     /// As if a replica had been promoted that had the keys of the mark.
