@@ -8,5 +8,6 @@
 
 mod fences;
 mod fixture;
+mod janitor;
 mod locks;
 mod members;
