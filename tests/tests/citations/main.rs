@@ -29,8 +29,17 @@ const NOT_FAULTED: &[(&str, &str)] = &[(
     "what publishing costs the host application is measured, not tested",
 )];
 
+/// Those that no test on a real Redis shows, and why.
+const NOT_FAULTED_ON_REDIS: &[(&str, &str)] = &[
+    ("L6", "there is no pooler in front of a Redis"),
+    ("B15", "a Redis has no transactions of the caller's"),
+    ("B19", "a Redis has no long transactions"),
+    ("B20", "a Redis has no transactions of the host application"),
+];
+
 /// Where tests are that break real servers.
 const FAULTS: &str = "tests/tests/postgres";
+const FAULTS_ON_REDIS: &str = "tests/tests/redis";
 
 /// Where tests are that simulate.
 const SIMULATION: &str = "tests/";
@@ -117,7 +126,9 @@ fn every_fault_scenario_is_shown_on_a_real_server_or_named_with_the_reason() -> 
     let faulted = scenarios
         .iter()
         .filter(|scenario| scenario.marks.contains('F'));
-    complete(&faulted.collect::<Vec<_>>(), FAULTS, NOT_FAULTED)
+    let faulted = faulted.collect::<Vec<_>>();
+    complete(&faulted, FAULTS, NOT_FAULTED)?;
+    complete(&faulted, FAULTS_ON_REDIS, NOT_FAULTED_ON_REDIS)
 }
 
 #[test]

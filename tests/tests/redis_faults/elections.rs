@@ -7,6 +7,7 @@ mod ends;
 mod promoted;
 mod restarts;
 mod stalled;
+mod votes;
 
 use std::time::Duration;
 

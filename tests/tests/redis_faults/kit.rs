@@ -2,6 +2,8 @@
 
 #[path = "../kit/member.rs"]
 mod member;
+#[path = "../kit/messages.rs"]
+mod messages;
 #[path = "../kit/owners.rs"]
 mod owners;
 mod place;
@@ -12,6 +14,7 @@ use std::error::Error;
 use std::time::Duration;
 
 pub(crate) use member::{Member, first_of};
+pub(crate) use messages::{gaps, got, rise};
 pub(crate) use owners::{SHARDS, all_served, one_owner_each, owned};
 pub(crate) use place::{CLIENTS, Place};
 pub(crate) use reigns::{Reign, longest_overlap, one_at_a_time, reigns};

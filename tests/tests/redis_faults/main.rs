@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and its figures are for people"
 )]
 
+mod bus;
 mod elections;
 mod errors;
 mod kit;

@@ -131,7 +131,7 @@ async fn e6_a_leader_whose_connections_are_ended_leads_on() -> Tested {
     Ok(())
 }
 
-/// E16, T2: what the leader sent while it was cut off arrives when another leads.
+/// E16, T2, D1: what the leader sent while it was cut off arrives when another leads.
 #[tokio::test]
 async fn e16_renewals_that_arrive_late_renew_nothing() -> Tested {
     for client in CLIENTS {

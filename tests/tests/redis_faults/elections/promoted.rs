@@ -6,7 +6,7 @@ use coordinator_tests::servers::{Direction, Mode, Proxy, Redis};
 use super::{LEAD, TTL};
 use crate::kit::{CLIENTS, Member, Place, Tested, ms, one_at_a_time, reigns};
 
-/// E20, I2, I6, K1: the replica does not know of the last term when it is promoted, and takes the old
+/// E20, I2, I6, I7, K1: the replica does not know of the last term when it is promoted, and takes the old
 /// primary's place. Whoever still trusts leads on; nobody else does until the longest ttl has passed,
 /// and the tokens rise.
 #[tokio::test]

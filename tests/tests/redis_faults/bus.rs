@@ -1,0 +1,5 @@
+//! B: the bus.
+
+mod cuts;
+mod publishers;
+mod streams;
