@@ -6,6 +6,7 @@
     reason = "a failed helper is a failed test"
 )]
 
+mod bus;
 mod fences;
 mod fixture;
 mod janitor;
