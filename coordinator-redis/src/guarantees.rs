@@ -12,6 +12,9 @@ use crate::error::ConnectError;
 use crate::hub::{Hub, unusable};
 use crate::reply::Read;
 
+/// A server counts the lag of replicas in whole seconds, and looks at it once a second.
+const COARSE: Duration = Duration::from_secs(2);
+
 /// The oldest server that has all commands.
 const OLDEST: (u32, u32) = (6, 2);
 
@@ -34,12 +37,12 @@ impl Settings {
             .unwrap_or_default()
     }
 
-    /// How far behind the replicas may be that each write waits for (I2).
+    /// For how long a primary that is cut off from its replicas still takes writes, at most (I2).
     pub(crate) fn lag(&self) -> Duration {
         if self.number("min-replicas-to-write") == 0 {
             return Duration::ZERO;
         }
-        Duration::from_secs(self.number("min-replicas-max-lag"))
+        Duration::from_secs(self.number("min-replicas-max-lag")) + COARSE
     }
 
     fn evicts(&self) -> bool {
@@ -201,6 +204,6 @@ mod tests {
         let text = "min-replicas-to-write:0\nmin-replicas-max-lag:10";
         assert_eq!(settings(text).lag(), Duration::ZERO);
         let text = "min-replicas-to-write:1\nmin-replicas-max-lag:10";
-        assert_eq!(settings(text).lag(), Duration::from_secs(10));
+        assert_eq!(settings(text).lag(), Duration::from_secs(12));
     }
 }

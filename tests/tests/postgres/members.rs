@@ -65,7 +65,10 @@ async fn a_bell_that_brings_nothing_new_is_no_hint() {
         feed = bus.subscribe(&topics, Start::Now) => feed.expect("a feed"),
         answer = &mut changed => panic!("nothing has changed: {answer:?}"),
     };
-    let ring = format!("select {0}.ring('m', id) from {0}.member_group", schema.name());
+    let ring = format!(
+        "select {0}.ring('m', id) from {0}.member_group",
+        schema.name()
+    );
     client.batch_execute(&ring).await.expect("ring");
     // Behind the bell on the same channel.
     let instance = Instance::from_bytes([7; 16]);

@@ -145,17 +145,18 @@ async fn b8_messages_that_a_promoted_replica_lacks_are_told_as_a_gap() -> Tested
         members[0].until("ready").await?;
         members[1].until("subscribed").await?;
         members[0].tell("publish t 20")?;
+        members[0].until("published t all, 0 failed").await?;
         members[1].until("got t p 19 ").await?;
         primary.ask(&["WAIT", "1", "0"]).await?;
         stream.set(Direction::Both, Mode::Hold);
         members[0].tell("publish t 20 from=20")?;
+        members[0].until("published t all, 0 failed").await?;
         members[1].until("got t p 39 ").await?;
 
         primary.crash().await?;
         replica.promote().await?;
         front.lead_to(replica.address());
         members[1].until("gap t ").await?;
-        members[0].skip().await;
         members[0].tell("publish t 20 from=40")?;
         members[0].until("published t all, 0 failed").await?;
         members[0].tell("publish t 1 from=60")?;

@@ -63,3 +63,39 @@ async fn e20_a_replica_that_knows_too_little_grants_nothing_until_all_trust_has_
     }
     Ok(())
 }
+
+/// I8, D3: a primary that must have a replica is cut off from it, and goes on serving its clients: it
+/// renews nothing, so its leader steps down before the replica, promoted meanwhile, lets another lead.
+#[tokio::test]
+async fn i8_a_primary_that_is_cut_off_from_the_replica_it_must_have_renews_nothing() -> Tested {
+    for client in CLIENTS {
+        let must = [
+            ("min-replicas-to-write", "1"),
+            ("min-replicas-max-lag", "1"),
+        ];
+        let Some(primary) = Redis::start(&must).await? else {
+            return Ok(());
+        };
+        let stream = Proxy::to(primary.address()).await?;
+        let replica = Redis::replica_of(&primary, stream.port(), &must).await?;
+        // The new primary must have one, too.
+        let _its_own = Redis::replica_of(&replica, replica.port(), &[]).await?;
+        let place = Place::on(client, &primary)
+            .with("trust_empty_store", "true")
+            .with("max_ttl_seconds", "2");
+        let mut a = Member::start("a", &place.url(), TTL, &[LEAD])?;
+        a.until("elected x").await?;
+        let cut = now();
+        stream.set(Direction::Both, Mode::Hold);
+        replica.promote().await?;
+        let url = place.at(&replica.url());
+        let mut b = Member::start("b", &url, TTL, &[LEAD])?;
+        a.until("lost x").await?;
+        let elected = b.until("elected x").await?;
+        let took = elected.at.saturating_sub(cut);
+        println!("I8 cut off from the replica to the next leader there, {client}: {took:?}");
+        assert_eq!(a.count("elected x").await, 1);
+        one_at_a_time(&reigns([&mut a, &mut b], "x").await, 2);
+    }
+    Ok(())
+}
