@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use coordinator_core::trust::{BadTtl, MIN_TTL};
 use coordinator_core::{
-    AssignmentError, BoxError, BusError, CheckpointError, Group, Key, Keyspace, LockError, MembershipError, Topic,
+    AssignmentError, BoxError, BusError, CheckpointError, Group, Key, Keyspace, LockError,
+    MembershipError, Topic,
 };
 
 /// Why a request has no answer.

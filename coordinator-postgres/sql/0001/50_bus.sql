@@ -45,6 +45,9 @@ create table {schema}.log_counter (
     scanned xid8 not null default '0'
 );
 
+-- Functions that read the log are planned for what it will be: a plan is made while it is still empty,
+-- and kept. So they go by the index, always.
+
 -- U15: what a cursor belongs to.
 create function {schema}.log_identity() returns text language sql volatile as $$
     select {schema}.memory() || '/' || known.birth from {schema}.identity as known
@@ -64,7 +67,8 @@ $$;
 -- Numbers what is stored and not yet numbered (U12). Never within a publisher's own transaction. The
 -- lock comes in one statement and the look in another, so that the look sees whatever the last one
 -- to hold the lock did not.
-create function {schema}.log_number(topics uuid[]) returns bigint language plpgsql volatile as $$
+create function {schema}.log_number(topics uuid[]) returns bigint
+language plpgsql volatile set enable_seqscan = off as $$
 declare
     one uuid;
     counter {schema}.log_counter;
@@ -116,7 +120,7 @@ returns table (
     identity text, snapshot text, floor_xid text, floor_id bigint, floor_number bigint, waiting boolean,
     topic uuid, xid text, id bigint, number bigint, at bigint, origin bytea, instance uuid, stream bigint,
     sequence bigint, age bigint, beacon boolean, payload bytea
-) language plpgsql volatile as $$
+) language plpgsql volatile set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
     return query
@@ -125,7 +129,10 @@ begin
         ), behind as materialized (
             -- Once, not for each row that is returned.
             select exists (
-                select from {schema}.log where log.topic = any (wanted) and log.xid >= pg_snapshot_xmin(here.snapshot)
+                select from unnest(wanted) as one (topic) cross join lateral (
+                    select log.xid from {schema}.log where log.topic = one.topic
+                    order by log.xid desc, log.id desc limit 1
+                ) as newest where newest.xid >= pg_snapshot_xmin(here.snapshot)
             ) as waiting from here
         ), found as materialized (
             select row.* from here, unnest(wanted, names) as one (topic, name) cross join lateral (
@@ -160,7 +167,7 @@ returns table (
     identity text, snapshot text, floor_xid text, floor_id bigint, floor_number bigint, waiting boolean,
     topic uuid, xid text, id bigint, number bigint, at bigint, origin bytea, instance uuid, stream bigint,
     sequence bigint, age bigint, beacon boolean, payload bytea
-) language plpgsql volatile as $$
+) language plpgsql volatile set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
     return query
@@ -169,8 +176,11 @@ begin
             select {schema}.log_identity() as identity, pg_current_snapshot() as snapshot, exists (
                 select from unnest(wanted) as one (topic)
                 left join {schema}.log_counter as known on known.topic = one.topic
-                join {schema}.log on log.topic = one.topic and log.number is null
-                    and log.xid >= least(coalesce(known.scanned, '0'), pg_snapshot_xmin(pg_current_snapshot()))
+                cross join lateral (
+                    select from {schema}.log where log.topic = one.topic and log.number is null
+                        and log.xid >= least(coalesce(known.scanned, '0'), pg_snapshot_xmin(pg_current_snapshot()))
+                    order by log.xid, log.id limit 1
+                ) as unnumbered
             ) as waiting
         ), found as materialized (
             select row.* from unnest(wanted, names, after) as one (topic, name, after) cross join lateral (
@@ -254,7 +264,7 @@ end $$;
 -- U14: deletes what is older than the retention, some thousand rows at most, and notes up to where.
 -- One at a time over the cluster. Returns how many.
 create function {schema}.log_clean(alone bigint, retention bigint, counted boolean)
-returns bigint language plpgsql volatile as $$
+returns bigint language plpgsql volatile set enable_seqscan = off as $$
 declare
     one uuid;
     gone bigint;

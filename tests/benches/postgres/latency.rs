@@ -164,7 +164,11 @@ async fn raw_round(url: &str, session: &Arc<Session>, bytes: usize) -> anyhow::R
             arriving.arrived(&whole);
         }
     };
-    let listening = listener(url, "raw_bench", on).await?;
+    // The server wakes every session that listens, and so does the publisher's process.
+    let listening = [
+        listener(url, "raw_bench", on).await?,
+        listener(url, "raw_bench", |_| ()).await?,
+    ];
     let one = session.prepare("SELECT pg_notify('raw_bench', $1)").await?;
     let all = "SELECT pg_notify('raw_bench', x) FROM unnest($1::text[]) x";
     let all = session.prepare(all).await?;

@@ -67,7 +67,8 @@ async fn concurrently(
     }
     let mut figures = Vec::new();
     for round in 0..=rounds {
-        let raw = raw_packed(&bench.url(), listening).await?;
+        // The publisher's process listens as well: nodes hear doorbells.
+        let raw = raw_packed(&bench.url(), listening + 1).await?;
         let ours = ours_concurrently(&publisher.bus(), &nodes).await?;
         // The first warms up what is created once.
         if round > 0 {
@@ -238,7 +239,11 @@ pub(crate) async fn awaited(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let topic: Topic<String> = Topic::named("bench");
     let mut messages = subscriber.bus().subscribe(&topic).await?;
     let reader = tokio::spawn(async move { while messages.next().await.is_some() {} });
-    let listening = listener(&bench.url(), CHANNEL, |_| ()).await?;
+    // As many as there are nodes: the server wakes every session that listens.
+    let listening = [
+        listener(&bench.url(), CHANNEL, |_| ()).await?,
+        listener(&bench.url(), CHANNEL, |_| ()).await?,
+    ];
     let session = notifier(&bench.url()).await?;
     let mut rounds = Vec::new();
     for round in 0..=bench.rounds(7) {
