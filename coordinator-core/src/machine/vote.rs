@@ -100,6 +100,8 @@ pub struct Vote<R = StdRng> {
     ahead: Ahead,
     /// When to campaign, if nobody is followed by then.
     campaign_at: Moment,
+    /// So far at most that is put off for others that ask first.
+    yields_until: Moment,
     /// Whether somebody here wants to lead.
     stands: bool,
     /// The highest token that they have seen (K1).
@@ -127,12 +129,14 @@ impl<R: Rng> Vote<R> {
             abstains_until: at.steady + window,
             ahead: Ahead::at(at),
             campaign_at: at.now,
+            yields_until: at.now,
             stands: false,
             floor: None,
             leader: None,
             confirming: BTreeMap::new(),
         };
-        vote.campaign_at = at.now + window + vote.draw(Duration::ZERO, vote.spread());
+        let wait = window + vote.draw(Duration::ZERO, vote.spread());
+        vote.campaign_after(at.now, wait);
         vote
     }
 
@@ -363,7 +367,12 @@ impl<R: Rng> Vote<R> {
     /// The next time to campaign, if nothing is heard until then.
     fn postpone(&mut self, now: Moment) {
         let wait = self.draw(self.config.trust.ttl(), self.spread());
+        self.campaign_after(now, wait);
+    }
+
+    fn campaign_after(&mut self, now: Moment, wait: Duration) {
         self.campaign_at = now + wait;
+        self.yields_until = self.campaign_at + self.config.trust.ttl();
     }
 
     /// A random span from `least` to `least + spread`.

@@ -210,20 +210,26 @@ impl<R: Rng> Vote<R> {
         match next {
             Some(next) if next == self.config.me => self.campaign_as_successor(at, reign, actions),
             // The one that was named first; then everybody.
-            Some(_) => self.campaign_at = at.now + self.draw(window / 2, self.hand_over_spread()),
+            Some(_) => {
+                let wait = self.draw(window / 2, self.hand_over_spread());
+                self.campaign_after(at.now, wait);
+            }
             None => {
                 let spread = self.hand_over_spread();
-                self.campaign_at = at.now + self.draw(std::time::Duration::ZERO, spread);
+                let wait = self.draw(std::time::Duration::ZERO, spread);
+                self.campaign_after(at.now, wait);
             }
         }
     }
 
-    /// Another asks first: let it have its answers before we ask.
+    /// Another asks first: let it have its answers before we ask. But not for ever: many that ask
+    /// again and again, and hear no answer, must not keep those from asking who would hear one.
     fn yield_to(&mut self, now: Moment) {
         if self.role == Role::Following {
             let window = self.config.trust.ttl();
             let pause = self.draw(window / 4, self.hand_over_spread());
-            self.campaign_at = self.campaign_at.max(now + pause);
+            let asked = (now + pause).min(self.yields_until);
+            self.campaign_at = self.campaign_at.max(asked);
         }
     }
 }

@@ -33,6 +33,8 @@ struct Machine {
     /// In which term it leads, by its own account.
     term: Option<u64>,
     cut: bool,
+    /// It is heard, and hears nobody.
+    deaf: bool,
 }
 
 struct Arrival {
@@ -111,6 +113,7 @@ impl World {
             requests: 0,
             term: None,
             cut: false,
+            deaf: false,
         };
         machine.vote = Vote::new(config, machine.reading(self.now), random);
         machine
@@ -145,7 +148,11 @@ impl World {
 
     fn deliver(&mut self, to: usize, instance: Option<Instance>, message: Message) {
         let machine = &self.machines[to];
-        if !machine.up || machine.cut || instance.is_some_and(|one| one != machine.instance) {
+        if !machine.up
+            || machine.cut
+            || machine.deaf
+            || instance.is_some_and(|one| one != machine.instance)
+        {
             return;
         }
         if machine.frozen_until > self.now {
@@ -383,5 +390,28 @@ fn an_electorate_under_random_faults_has_never_two_leaders_and_in_the_end_one() 
             "seed {seed}: E11, a healthy leader stays"
         );
         assert!(elections > 0);
+    }
+}
+
+/// V6: many that ask again and again, and are deaf to the answers, keep nobody else from asking. If a
+/// quorum can talk, it has a leader within the bound.
+#[test]
+fn voters_that_are_deaf_and_ask_again_and_again_hold_up_nobody() {
+    for (seed, voters) in (0..12).flat_map(|seed| [5, 15, 25].map(|voters| (seed, voters))) {
+        let mut world = World::new(seed, voters);
+        world.faults = false;
+        for at in 0..voters {
+            world.machines[at].deaf = at < (voters - 1) / 2;
+            world.stand(at);
+        }
+        let bound = world.now + 6 * u64::try_from(WINDOW.as_micros()).unwrap();
+        while !world
+            .machines
+            .iter()
+            .any(|machine| machine.leads(world.now))
+        {
+            world.step();
+            assert!(world.now < bound, "seed {seed}: none of {voters} leads");
+        }
     }
 }
