@@ -14,6 +14,9 @@ use crate::reply::Read;
 
 /// A server counts the lag of replicas in whole seconds, and looks at it once a second.
 const COARSE: Duration = Duration::from_secs(2);
+/// What is taken for the lag where writes wait for replicas, but the user may not read for how long
+/// they may be silent: six times the server's default.
+const UNREADABLE: Duration = Duration::from_secs(60);
 
 /// The oldest server that has all commands.
 const OLDEST: (u32, u32) = (6, 2);
@@ -39,10 +42,13 @@ impl Settings {
 
     /// For how long a primary that is cut off from its replicas still takes writes, at most (I2).
     pub(crate) fn lag(&self) -> Duration {
-        if self.number("min-replicas-to-write") == 0 {
-            return Duration::ZERO;
+        match self.get("min-replicas-to-write") {
+            Some("0") => Duration::ZERO,
+            Some(_) => Duration::from_secs(self.number("min-replicas-max-lag")) + COARSE,
+            // Settings that this user may not read: the server's own report tells whether there are any.
+            None if self.get("min_slaves_good_slaves").is_none() => Duration::ZERO,
+            None => UNREADABLE,
         }
-        Duration::from_secs(self.number("min-replicas-max-lag")) + COARSE
     }
 
     fn evicts(&self) -> bool {
@@ -203,6 +209,9 @@ mod tests {
     fn the_lag_counts_only_where_writes_wait_for_replicas() {
         let text = "min-replicas-to-write:0\nmin-replicas-max-lag:10";
         assert_eq!(settings(text).lag(), Duration::ZERO);
+        assert_eq!(settings("role:master").lag(), Duration::ZERO);
+        let unreadable = settings("min_slaves_good_slaves:1").lag();
+        assert_eq!(unreadable, UNREADABLE);
         let text = "min-replicas-to-write:1\nmin-replicas-max-lag:10";
         assert_eq!(settings(text).lag(), Duration::from_secs(12));
     }
