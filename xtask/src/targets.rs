@@ -17,7 +17,7 @@ const TARGETS: &[&str] = &[
 
 /// Everything but TLS.
 const FEATURES: &str = "coordinator-node/json,coordinator-node/memory,coordinator-node/postgres,\
-                        coordinator-node/signal,coordinator-node/metrics";
+                        coordinator-node/redis,coordinator-node/signal,coordinator-node/metrics";
 
 /// Asks for what is missing to be installed. Without it nothing of the machine is changed.
 const INSTALL: &str = "--install";

@@ -22,8 +22,6 @@ use errors::{failed, refused};
 
 /// After a failed attempt to connect, calls fail at once for so long.
 const BREATH: Duration = Duration::from_millis(50);
-/// How long the system waits for a sign of life of the other end.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// One server, by one connection that all calls share.
 #[derive(Debug)]
@@ -43,6 +41,19 @@ struct Line {
     failed_at: Option<Instant>,
 }
 
+/// The system gives a connection up whose other end has shown no sign of life for ten seconds, where
+/// it can be told so.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+fn attentive(tcp: TcpSettings) -> TcpSettings {
+    tcp.set_user_timeout(Duration::from_secs(10))
+}
+
+/// Elsewhere the time limit of each call, and the probe of a listener, have to do.
+#[cfg(not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")))]
+fn attentive(tcp: TcpSettings) -> TcpSettings {
+    tcp
+}
+
 impl RedisClient {
     /// Connects.
     pub(crate) async fn connect(config: &RedisConfig) -> Result<Self, ConnectError> {
@@ -50,9 +61,7 @@ impl RedisClient {
         let info = info.map_err(|error| ConnectError::BadUrl {
             reason: error.to_string(),
         })?;
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_user_timeout(SILENCE);
+        let tcp = attentive(TcpSettings::default().set_nodelay(true));
         let settings = info.redis_settings().clone();
         let settings = settings.set_protocol(ProtocolVersion::RESP3);
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
