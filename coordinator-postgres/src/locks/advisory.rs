@@ -164,17 +164,23 @@ impl AdvisoryLocks {
         let Some(grant) = grant else {
             return self.mark(&name, claim, token, next).await;
         };
-        if grant.line.is_ended() {
-            grant.term.free().await;
-            self.desk.note_end(&name, claim.instance, token);
-            let marked = self.mark(&name, claim, token, next).await?;
-            self.desk.remove(&grant);
-            return Ok(marked);
+        if !grant.line.is_ended() {
+            match grant.line.release(&name, token, claim, next).await {
+                Ok(marked) => {
+                    self.desk.remove(&grant);
+                    grant.term.free().await;
+                    grant.line.close();
+                    return Ok(marked);
+                }
+                Err(refusal) if !grant.line.is_ended() => return Err(refusal),
+                // L has ended at this very moment, perhaps by its lease: then C is asked.
+                Err(_) => {}
+            }
         }
-        let marked = grant.line.release(&name, token, claim, next).await?;
-        self.desk.remove(&grant);
         grant.term.free().await;
-        grant.line.close();
+        self.desk.note_end(&name, claim.instance, token);
+        let marked = self.mark(&name, claim, token, next).await?;
+        self.desk.remove(&grant);
         Ok(marked)
     }
 
