@@ -136,8 +136,24 @@ pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
     ("U11", "the memory backend keeps no log of messages"),
     ("U12", "the memory backend keeps no log of messages"),
     ("U15", "the memory backend keeps no log of messages"),
+    (
+        "I5",
+        "the memory backend knows whether it is new; tests drop the schema, and empty the server, of those who trust",
+    ),
+    (
+        "I7",
+        "the memory backend is the server itself; tests promote a replica, and restart a server, below the client",
+    ),
     ("I8", "the memory backend has no standbys"),
     ("G5", SESSIONS),
+    (
+        "D2",
+        "the memory backend loses no wake-up; tests on a real server lose them, and find the waiter served",
+    ),
+    (
+        "D3",
+        "the memory backend evicts nothing; a test on a real server whose policy evicts shows the refusal",
+    ),
     ("P1", SESSIONS),
     ("P3", SESSIONS),
     ("P4", SESSIONS),

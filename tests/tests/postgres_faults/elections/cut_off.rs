@@ -146,10 +146,19 @@ async fn e8_short_cuts_never_make_two_leaders_and_leave_one() -> Tested {
         members.push(Member::start(name, &url, TTL, &["lead x ttl=1000"])?);
         ways.push(proxy);
     }
-    first_of(&mut members, "elected x").await?;
-    for _ in 0..12 {
-        let way = &ways[draw.random_range(0..ways.len())];
-        match draw.random_range(0..5) {
+    let (leader, _) = first_of(&mut members, "elected x").await?;
+    for cut in 0..12 {
+        // The first silences whoever leads for longer than anybody trusts: somebody must follow.
+        let (whose, fault, least) = match cut {
+            0 => (leader, 4, 1_500),
+            _ => (
+                draw.random_range(0..ways.len()),
+                draw.random_range(0..5),
+                500,
+            ),
+        };
+        let way = &ways[whose];
+        match fault {
             0 => way.reset_all().await,
             1 => way.close_server_side().await,
             2 => way.set(Direction::ToServer, Mode::Hold),
@@ -157,7 +166,7 @@ async fn e8_short_cuts_never_make_two_leaders_and_leave_one() -> Tested {
             _ => way.set(Direction::Both, Mode::Hold),
         }
         // The scenario's own span, from half a second on; most are longer than trust.
-        tokio::time::sleep(ms(draw.random_range(500..2_000))).await;
+        tokio::time::sleep(ms(draw.random_range(least..2_000))).await;
         way.set(Direction::Both, Mode::Pass);
         way.close_client_side().await;
         tokio::time::sleep(ms(draw.random_range(0..400))).await;

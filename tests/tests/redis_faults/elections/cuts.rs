@@ -59,10 +59,19 @@ async fn cut_off(
         members.push(Member::start(name, &place.through(&proxy), TTL, &[order])?);
         ways.push(proxy);
     }
-    first_of(&mut members, "elected x").await?;
-    for _ in 0..cuts {
-        let way = &ways[draw.random_range(0..ways.len())];
-        match draw.random_range(0..5) {
+    let (leader, _) = first_of(&mut members, "elected x").await?;
+    for cut in 0..cuts {
+        // The first silences whoever leads for longer than anybody trusts: somebody must follow.
+        let (whose, fault, least) = match cut {
+            0 => (leader, 4, 4_000),
+            _ => (
+                draw.random_range(0..ways.len()),
+                draw.random_range(0..5),
+                500,
+            ),
+        };
+        let way = &ways[whose];
+        match fault {
             0 => {
                 way.refuse().await?;
                 way.reset_all().await;
@@ -73,7 +82,7 @@ async fn cut_off(
             _ => way.set(Direction::Both, Mode::Hold),
         }
         // The scenario's own span; most are longer than trust.
-        sleep(ms(draw.random_range(500..8_000))).await;
+        sleep(ms(draw.random_range(least..8_000))).await;
         way.set(Direction::Both, Mode::Pass);
         way.close_client_side().await;
         way.accept().await?;
