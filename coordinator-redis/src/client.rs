@@ -1,23 +1,69 @@
 //! What we need of a client of Redis, and no more: the rest of the crate knows no client library.
+//!
+//! A client library gives a [`Client`] of one server, by [`Dial`]. What several servers are to each other (a primary and
+//! its replicas, a cluster) is added here, and is the same for every library.
 
 mod redis;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::endpoint::{Endpoint, Host, Topology};
+use crate::error::ConnectError;
 use crate::script::Script;
 use crate::trouble::Trouble;
 
-pub(crate) use redis::RedisClient;
+pub(crate) use redis::RedisDial;
 
-/// A client of Redis. Cancel safe: a dropped call may have run.
+/// Makes clients, each of one server.
+pub(crate) trait Dial: fmt::Debug + Send + Sync {
+    /// A client of what listens there. It connects when it is needed, and again when it must.
+    fn client(&self, at: &Host, what: What) -> Result<Arc<dyn Client>, ConnectError>;
+}
+
+/// What is expected to listen somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A server that takes writes. Each new connection looks whether it does.
+    Primary,
+    /// A node of a cluster.
+    #[allow(dead_code, reason = "clusters are dialled so")]
+    Node,
+    #[allow(dead_code, reason = "Sentinels are dialled so")]
+    /// A Sentinel: it has a password of its own, and no databases.
+    Sentinel,
+}
+
+/// Connects to the store that an endpoint describes, whatever servers it is made of.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    dial: Arc<dyn Dial>,
+) -> Result<Arc<dyn Client>, ConnectError> {
+    match (&endpoint.topology, endpoint.hosts.as_slice()) {
+        (Topology::Server, [only]) => {
+            let client = dial.client(only, What::Primary)?;
+            client.reach().await?;
+            Ok(client)
+        }
+        _ => Err(ConnectError::BadUrl {
+            reason: "only one server is supported yet".to_owned(),
+        }),
+    }
+}
+
+/// A client of a server, or of several that are one store. Cancel safe: a dropped call may have run.
 #[async_trait]
 pub(crate) trait Client: fmt::Debug + Send + Sync {
+    /// Where that is, for people.
+    fn shown(&self) -> String;
+
+    /// Connects, if it is not connected.
+    async fn reach(&self) -> Result<(), ConnectError>;
+
     /// Runs a script, which is loaded if the server does not know it. The first key decides the node in a cluster.
     async fn eval(
         &self,
@@ -26,11 +72,10 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
         args: Vec<Bytes>,
     ) -> Result<Value, Trouble>;
 
-    /// Sends these (channel, payload) pairs as one pipeline. Ok when the server has taken each.
-    #[allow(dead_code, reason = "the bus sends so")]
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Result<(), Trouble>;
+    /// Sends these (channel, payload) pairs as one pipeline to each server. Says of each, in order, whether its server has taken it.
+    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>>;
 
-    /// Runs commands as one pipeline, each a list of arguments. Answers in order.
+    /// Runs commands as one pipeline to each server: each a list of words, of which the second is its key. Answers in order.
     async fn pipeline(
         &self,
         commands: Vec<Vec<Bytes>>,
@@ -38,18 +83,6 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
 
     /// A connection of its own that listens, and comes back by itself.
     async fn listen(&self) -> Result<Listener, Trouble>;
-
-    /// A connection of its own, for reads that block.
-    #[allow(dead_code, reason = "the durable bus reads so")]
-    async fn dedicated(&self) -> Result<Box<dyn Dedicated>, Trouble>;
-}
-
-/// A connection for one command at a time.
-#[async_trait]
-#[allow(dead_code, reason = "the durable bus reads so")]
-pub(crate) trait Dedicated: fmt::Debug + Send {
-    /// Runs a command that may take so long.
-    async fn command(&mut self, command: Vec<Bytes>, within: Duration) -> Result<Value, Trouble>;
 }
 
 /// What a server answers.

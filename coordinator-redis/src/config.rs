@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use coordinator_core::trust::MAX_TTL;
 
+use crate::endpoint;
 use crate::error::ConnectError;
 
 /// How to reach the store, and what to use it for: see [`RedisBackend::connect`].
@@ -67,6 +68,7 @@ impl RedisConfig {
     pub fn from_url(url: &str) -> Result<Self, ConnectError> {
         let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
         let mut config = Self::new(base);
+        let mut begin = '?';
         for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match name {
@@ -82,6 +84,12 @@ impl RedisConfig {
                     config.retention = Duration::from_secs(parsed("retention_seconds", value)?);
                 }
                 "log_entries" => config.log_entries = parsed("log_entries", value)?,
+                // Those of the endpoint stay in its URL.
+                known if endpoint::PARAMETERS.contains(&known) => {
+                    config.url.push(begin);
+                    config.url.push_str(parameter);
+                    begin = '&';
+                }
                 other => {
                     let reason = format!("there is no parameter `{other}`");
                     return Err(ConnectError::BadUrl { reason });

@@ -60,6 +60,38 @@ pub enum ConnectError {
         /// The host and port, or socket.
         host: String,
     },
+    /// No server takes writes now.
+    #[error(
+        "there is no primary at {host}: check that one of the servers is, and that Sentinels are asked for the name that \
+         they have for it"
+    )]
+    NoPrimary {
+        /// The hosts and ports of the servers or Sentinels.
+        host: String,
+        /// What each of them said.
+        source: BoxError,
+    },
+    /// The server is no Sentinel, or a node of a cluster, or none.
+    #[error("{host} is {found}: write `{wanted}` in the URL")]
+    OtherKind {
+        /// The host and port, or socket.
+        host: String,
+        /// What it is.
+        found: &'static str,
+        /// What the URL would begin with.
+        wanted: &'static str,
+    },
+    /// The cluster does not serve.
+    #[error(
+        "the cluster at {host} is down: start the primaries that are missing, or let replicas take their places \
+         (`redis-cli --cluster check` shows the slots that nobody has)"
+    )]
+    ClusterDown {
+        /// The hosts and ports of the nodes that were asked.
+        host: String,
+        /// What they said.
+        source: BoxError,
+    },
     /// The server makes room by deleting keys, leases among them.
     #[error(
         "Redis at {host} deletes keys to make room (`maxmemory-policy {policy}`), and a deleted lease is granted \
@@ -77,8 +109,13 @@ impl ConnectError {
     /// Whether trying again later may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Unusable { .. } | Self::Replica { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Unusable { .. }
+            | Self::Replica { .. }
+            | Self::NoPrimary { .. }
+            | Self::ClusterDown { .. } => true,
             Self::BadUrl { .. }
+            | Self::OtherKind { .. }
             | Self::BadSetting { .. }
             | Self::Refused { .. }
             | Self::TooOld { .. }

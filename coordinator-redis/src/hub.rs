@@ -8,8 +8,9 @@ use bytes::Bytes;
 use coordinator_core::StoreId;
 
 use crate::bells::Bells;
-use crate::client::{Client, RedisClient, Value};
+use crate::client::{self, Client, RedisDial, Value};
 use crate::config::RedisConfig;
+use crate::endpoint::Endpoint;
 use crate::error::ConnectError;
 use crate::guarantees::{self, Settings};
 use crate::janitor;
@@ -41,9 +42,10 @@ impl Hub {
     pub(crate) async fn connect(config: RedisConfig) -> Result<Arc<Self>, ConnectError> {
         check(&config)?;
         let names = Names::new(&config.namespace)?;
-        let client = RedisClient::connect(&config).await?;
+        let endpoint = Endpoint::read(&config.url)?;
+        let dial = Arc::new(RedisDial::new(&endpoint, &config));
+        let client = client::connect(&endpoint, dial).await?;
         let host = client.shown();
-        let client: Arc<dyn Client> = Arc::new(client);
         let settings = guarantees::probe(client.as_ref(), &host, &config).await?;
         let listener = client.listen().await;
         let listener = listener.map_err(|trouble| unusable(&host, trouble))?;
@@ -151,6 +153,11 @@ pub(crate) fn unusable(host: &str, trouble: Trouble) -> ConnectError {
         Trouble::Unavailable(source) | Trouble::Indeterminate(source) => {
             ConnectError::Unusable { host, source }
         }
+        Trouble::Elsewhere(_) => ConnectError::OtherKind {
+            host,
+            found: "a node of a cluster",
+            wanted: "redis-cluster://",
+        },
         other @ (Trouble::Quarantined(_) | Trouble::OtherMaxTtl { .. }) => ConnectError::Unusable {
             host,
             source: format!("{other:?}").into(),

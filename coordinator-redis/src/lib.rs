@@ -12,6 +12,7 @@ mod bus;
 mod checkpoints;
 mod client;
 mod config;
+mod endpoint;
 mod error;
 mod fence;
 mod fields;

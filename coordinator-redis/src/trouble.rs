@@ -8,6 +8,8 @@ use coordinator_core::{
     MembershipError, Topic,
 };
 
+use crate::endpoint::Host;
+
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -24,7 +26,25 @@ pub(crate) enum Trouble {
         /// Which.
         stored: String,
     },
+    /// The keys lie on another server of a cluster. Nothing was done.
+    #[allow(dead_code, reason = "clusters are led by it")]
+    Elsewhere(Elsewhere),
 }
+
+/// Where the keys of a slot lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(dead_code, reason = "clusters are led by it")]
+pub(crate) struct Elsewhere {
+    pub(crate) slot: u16,
+    /// `None`: the server does not know.
+    pub(crate) host: Option<Host>,
+    /// For this request alone, as the slot is on its way.
+    pub(crate) once: bool,
+}
+
+/// What it means where no cluster is expected.
+pub(crate) const OF_A_CLUSTER: &str =
+    "the server is a node of a cluster: write `redis-cluster://` in the URL";
 
 impl Trouble {
     pub(crate) fn unavailable(error: impl Into<BoxError>) -> Self {
@@ -44,6 +64,25 @@ impl Trouble {
         Self::indeterminate(format!(
             "the store answered `{what}`, which this build does not know"
         ))
+    }
+
+    /// The same for each of so many requests.
+    pub(crate) fn of_each<T>(&self, count: usize) -> Vec<Result<T, Self>> {
+        (0..count).map(|_| Err(self.again())).collect()
+    }
+
+    /// The same, for another request.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Unavailable(error) => Self::unavailable(error.to_string()),
+            Self::Indeterminate(error) => Self::indeterminate(error.to_string()),
+            Self::Rejected(error) => Self::rejected(error.to_string()),
+            Self::Quarantined(span) => Self::Quarantined(*span),
+            Self::OtherMaxTtl { stored } => Self::OtherMaxTtl {
+                stored: stored.clone(),
+            },
+            Self::Elsewhere(elsewhere) => Self::Elsewhere(elsewhere.clone()),
+        }
     }
 
     /// The task that would have asked has ended.
@@ -66,6 +105,7 @@ macro_rules! into_backend_errors {
                         subject,
                         format!("the longest TTL of the namespace is {stored} ms: name the same in every process"),
                     ),
+                    Self::Elsewhere(_) => $name::unavailable(operation, subject, OF_A_CLUSTER),
                 }
             }
         )*}

@@ -119,9 +119,8 @@ impl Ear {
         let (number, heard) = self.echoes.add(then);
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
         let echoed = within(async {
-            self.client
-                .publish(vec![(self.own.clone(), payload)])
-                .await?;
+            let sent = self.client.publish(vec![(self.own.clone(), payload)]).await;
+            sent.into_iter().try_for_each(|sent| sent)?;
             let cut = |_| Trouble::unavailable("the listening connection was cut");
             heard.await.map_err(cut)
         });

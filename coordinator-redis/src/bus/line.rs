@@ -52,9 +52,9 @@ impl From<Trouble> for Failure {
             Trouble::Unavailable(error) => Self::Unavailable(error.to_string().into()),
             Trouble::Indeterminate(error) => Self::Indeterminate(error.to_string().into()),
             Trouble::Rejected(error) => Self::Rejected(error.to_string().into()),
-            other @ (Trouble::Quarantined(_) | Trouble::OtherMaxTtl { .. }) => {
-                Self::Unavailable(format!("{other:?}").into())
-            }
+            other @ (Trouble::Quarantined(_)
+            | Trouble::OtherMaxTtl { .. }
+            | Trouble::Elsewhere(_)) => Self::Unavailable(format!("{other:?}").into()),
         }
     }
 }
@@ -141,19 +141,22 @@ impl Line {
     }
 
     async fn publish(&self, load: Load) -> BTreeMap<Topic, Failure> {
-        let topics: Vec<Topic> = load.keys().cloned().collect();
+        let mut topics = Vec::with_capacity(load.len());
         let mut batch = Vec::with_capacity(load.len());
         for (topic, packets) in load {
             let channel = super::channel(&self.hub.names, &topic);
+            topics.extend(packets.iter().map(|_| topic.clone()));
             let packets = packets.into_iter().map(Packer::finish);
             batch.extend(packets.map(|packet: Bytes| (channel.clone(), packet)));
         }
-        let sent = self.hub.client.publish(batch).await.map_err(Failure::from);
-        let failed = sent.err();
-        let failures = topics.into_iter().zip(std::iter::repeat(failed));
+        let sent = self.hub.client.publish(batch).await;
+        let mut failures = BTreeMap::new();
+        for (topic, sent) in topics.into_iter().zip(sent) {
+            if let Err(trouble) = sent {
+                failures.entry(topic).or_insert_with(|| trouble.into());
+            }
+        }
         failures
-            .filter_map(|(topic, failed)| Some((topic, failed?)))
-            .collect()
     }
 }
 

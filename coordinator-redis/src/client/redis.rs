@@ -3,31 +3,37 @@
 mod ear;
 mod errors;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion};
-use tokio::time::{Instant, timeout};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, ProtocolVersion,
+    RedisConnectionInfo,
+};
+use tokio::time::Instant;
 
-use super::{Client, Dedicated, Listener, Value};
+use super::{Client, Dial, Listener, Value, What};
 use crate::config::RedisConfig;
+use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
+use crate::reply::Read as _;
 use crate::script::Script;
 use crate::trouble::Trouble;
-use errors::{failed, refused};
+use errors::failed;
 
 /// After a failed attempt to connect, calls fail at once for so long.
 const BREATH: Duration = Duration::from_millis(50);
 
 /// One server, by one connection that all calls share.
 #[derive(Debug)]
-pub(crate) struct RedisClient {
+struct RedisClient {
     client: redis::Client,
-    config: RedisConfig,
+    what: What,
+    limits: Limits,
     line: Mutex<Line>,
     /// Held by who connects: one attempt at a time.
     dialling: tokio::sync::Mutex<()>,
@@ -54,49 +60,94 @@ fn attentive(tcp: TcpSettings) -> TcpSettings {
     tcp
 }
 
-impl RedisClient {
-    /// Connects.
-    pub(crate) async fn connect(config: &RedisConfig) -> Result<Self, ConnectError> {
-        let info = redis::IntoConnectionInfo::into_connection_info(config.url.as_str());
-        let info = info.map_err(|error| ConnectError::BadUrl {
+/// Makes clients by the `redis` crate.
+#[derive(Debug)]
+pub(crate) struct RedisDial {
+    endpoint: Endpoint,
+    limits: Limits,
+}
+
+/// For how long to wait.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connect: Duration,
+    answer: Duration,
+}
+
+impl RedisDial {
+    pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            limits: Limits {
+                connect: config.connect_timeout,
+                answer: config.response_timeout,
+            },
+        }
+    }
+
+    fn address(&self, at: &Host) -> Result<ConnectionAddr, ConnectError> {
+        if self.endpoint.tls {
+            let reason = "there is no TLS yet: write `redis` for `rediss`".to_owned();
+            return Err(ConnectError::BadUrl { reason });
+        }
+        Ok(match at {
+            Host::Tcp(name, port) => ConnectionAddr::Tcp(name.clone(), *port),
+            Host::Unix(path) => ConnectionAddr::Unix(path.clone()),
+        })
+    }
+}
+
+impl Dial for RedisDial {
+    fn client(&self, at: &Host, what: What) -> Result<Arc<dyn Client>, ConnectError> {
+        let bad = |error: redis::RedisError| ConnectError::BadUrl {
             reason: error.to_string(),
-        })?;
+        };
+        let (login, database) = match (&self.endpoint.topology, what) {
+            (Topology::Sentinel { login, .. }, What::Sentinel) => (login, 0),
+            _ => (&self.endpoint.login, self.endpoint.database),
+        };
+        let mut settings = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_db(database);
+        if let Some(user) = &login.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &login.password {
+            settings = settings.set_password(password);
+        }
+        let info = self.address(at)?.into_connection_info().map_err(bad)?;
         let tcp = attentive(TcpSettings::default().set_nodelay(true));
-        let settings = info.redis_settings().clone();
-        let settings = settings.set_protocol(ProtocolVersion::RESP3);
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
-        let client = redis::Client::open(info).map_err(|error| ConnectError::BadUrl {
-            reason: error.to_string(),
-        })?;
-        let made = Self {
+        let client = redis::Client::open(info).map_err(bad)?;
+        Ok(Arc::new(RedisClient {
             client,
-            config: config.clone(),
+            what,
+            limits: self.limits,
             line: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
-        };
-        let connected = made.dial().await;
-        let connected = connected.map_err(|error| errors::unconnected(&made.shown(), error))?;
-        made.line().connection = Some(connected);
-        Ok(made)
+        }))
     }
+}
 
-    /// Where the server is, without the password.
-    pub(crate) fn shown(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
-    }
-
+impl RedisClient {
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn dial(&self) -> Result<MultiplexedConnection, redis::RedisError> {
+    async fn dial(&self) -> Result<MultiplexedConnection, ConnectError> {
         let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.connect_timeout))
-            .set_response_timeout(Some(self.config.response_timeout));
+            .set_connection_timeout(Some(self.limits.connect))
+            .set_response_timeout(Some(self.limits.answer));
         let dialled = self
             .client
             .get_multiplexed_async_connection_with_config(&settings);
-        dialled.await
+        let failed = |error| errors::unconnected(&self.shown(), error);
+        let mut connection = dialled.await.map_err(failed)?;
+        if self.what == What::Primary && is_replica(&mut connection).await.map_err(failed)? {
+            let host = self.shown();
+            return Err(ConnectError::Replica { host });
+        }
+        Ok(connection)
     }
 
     /// The connection that calls share, made anew if need be.
@@ -108,6 +159,12 @@ impl RedisClient {
         if let Some(ready) = self.ready()? {
             return Ok(ready);
         }
+        let dialled = self.dial_alone().await;
+        dialled.map_err(|error| Trouble::Unavailable(error.into()))
+    }
+
+    /// By whoever holds `dialling`.
+    async fn dial_alone(&self) -> Result<(MultiplexedConnection, u64), ConnectError> {
         match self.dial().await {
             Ok(connection) => {
                 let mut line = self.line();
@@ -117,7 +174,7 @@ impl RedisClient {
             }
             Err(error) => {
                 self.line().failed_at = Some(Instant::now());
-                Err(Trouble::Unavailable(error.into()))
+                Err(error)
             }
         }
     }
@@ -198,6 +255,18 @@ fn command(words: &[Bytes]) -> Cmd {
 
 #[async_trait]
 impl Client for RedisClient {
+    fn shown(&self) -> String {
+        self.client.get_connection_info().addr().to_string()
+    }
+
+    async fn reach(&self) -> Result<(), ConnectError> {
+        let _alone = self.dialling.lock().await;
+        if self.line().connection.is_some() {
+            return Ok(());
+        }
+        self.dial_alone().await.map(drop)
+    }
+
     async fn eval(
         &self,
         script: &'static Script,
@@ -217,12 +286,14 @@ impl Client for RedisClient {
         }
     }
 
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Result<(), Trouble> {
-        let word = Bytes::from_static(b"PUBLISH");
+    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
+        let (word, count) = (Bytes::from_static(b"PUBLISH"), batch.len());
         let commands = batch.into_iter();
         let commands = commands.map(|(channel, payload)| vec![word.clone(), channel, payload]);
-        let answers = self.pipeline(commands.collect()).await?;
-        answers.into_iter().try_for_each(|answer| answer.map(drop))
+        match self.pipeline(commands.collect()).await {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map(drop)).collect(),
+            Err(trouble) => trouble.of_each(count),
+        }
     }
 
     async fn pipeline(
@@ -244,40 +315,23 @@ impl Client for RedisClient {
     }
 
     async fn listen(&self) -> Result<Listener, Trouble> {
-        ear::open(self.client.clone(), self.config.connect_timeout).await
-    }
-
-    async fn dedicated(&self) -> Result<Box<dyn Dedicated>, Trouble> {
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.config.connect_timeout))
-            .set_response_timeout(None);
-        let dialled = self
-            .client
-            .get_multiplexed_async_connection_with_config(&settings);
-        let connection = dialled.await.map_err(refused)?;
-        Ok(Box::new(Own(connection)))
+        ear::open(self.client.clone(), self.limits.connect).await
     }
 }
 
-/// A connection that nobody shares.
-#[derive(Debug)]
-struct Own(MultiplexedConnection);
-
-#[async_trait]
-impl Dedicated for Own {
-    async fn command(&mut self, words: Vec<Bytes>, within: Duration) -> Result<Value, Trouble> {
-        let command = command(&words);
-        let answer = timeout(within, self.0.req_packed_command(&command)).await;
-        match answer {
-            Err(_) => Err(Trouble::indeterminate("no answer came in time")),
-            Ok(Err(error)) => Err(failed(error).0),
-            Ok(Ok(redis::Value::ServerError(error))) => Err(failed(error.into()).0),
-            Ok(Ok(value)) => read(value),
-        }
+/// Whether a server only reads. One that does not tell is found out by its first refusal.
+async fn is_replica(connection: &mut MultiplexedConnection) -> Result<bool, redis::RedisError> {
+    let question = redis::cmd("INFO").arg("replication").to_owned();
+    match connection.req_packed_command(&question).await {
+        Ok(redis::Value::ServerError(_)) => Ok(false),
+        Ok(answer) => Ok(read(answer)
+            .as_ref()
+            .is_ok_and(|answer| answer.text().is_ok_and(|text| text.contains("role:slave")))),
+        Err(error) if error.code().is_some() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// An answer, whichever protocol it came by.
 fn read(value: redis::Value) -> Result<Value, Trouble> {
     let list = |list: Vec<redis::Value>| -> Result<Value, Trouble> {
         let list: Result<_, _> = list.into_iter().map(read).collect();

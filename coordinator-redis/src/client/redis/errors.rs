@@ -2,8 +2,9 @@
 
 use redis::{ErrorKind, RedisError};
 
+use crate::endpoint::Host;
 use crate::error::ConnectError;
-use crate::trouble::Trouble;
+use crate::trouble::{Elsewhere, Trouble};
 
 /// What the server says when a request had no effect, and another time or another server may take it; and what to do.
 const NOT_NOW: [(&str, &str); 10] = [
@@ -42,6 +43,9 @@ pub(super) fn failed(error: RedisError) -> (Trouble, bool) {
             is_broken,
         );
     }
+    if let Some(elsewhere) = elsewhere(&code, error.detail().unwrap_or_default()) {
+        return (Trouble::Elsewhere(elsewhere), false);
+    }
     if code == "OTHERTTL" {
         let stored = error.detail().unwrap_or_default().to_owned();
         return (Trouble::OtherMaxTtl { stored }, false);
@@ -54,6 +58,22 @@ pub(super) fn failed(error: RedisError) -> (Trouble, bool) {
         }
         _ => (Trouble::Rejected(error.into()), false),
     }
+}
+
+/// Reads `MOVED 3999 host:port`, and `ASK 3999 host:port`.
+fn elsewhere(code: &str, detail: &str) -> Option<Elsewhere> {
+    let once = match code {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let (slot, at) = detail.split_once(' ')?;
+    let host = at.rsplit_once(':').and_then(|(name, port)| {
+        let port = port.parse().ok()?;
+        (!name.is_empty()).then(|| Host::Tcp(name.to_owned(), port))
+    });
+    let slot = slot.parse().ok()?;
+    Some(Elsewhere { slot, host, once })
 }
 
 /// No connection could be made, so nothing was sent.
