@@ -3,7 +3,10 @@
 //! A client library gives a [`Client`] of one server, by [`Dial`]. What several servers are to each other (a primary and
 //! its replicas, a cluster) is added here, and is the same for every library.
 
+#[cfg(feature = "client-fred")]
+mod fred;
 mod redis;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +15,28 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::config::{ClientKind, RedisConfig};
 use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
 use crate::script::Script;
 use crate::trouble::Trouble;
 
-pub(crate) use redis::RedisDial;
+/// What makes clients of the kind that is chosen.
+pub(crate) fn dial(
+    endpoint: &Endpoint,
+    config: &RedisConfig,
+) -> Result<Arc<dyn Dial>, ConnectError> {
+    match config.client {
+        ClientKind::Redis => Ok(Arc::new(redis::RedisDial::new(endpoint, config))),
+        #[cfg(feature = "client-fred")]
+        ClientKind::Fred => Ok(Arc::new(fred::FredDial::new(endpoint, config))),
+        #[cfg(not(feature = "client-fred"))]
+        ClientKind::Fred => Err(ConnectError::MissingFeature {
+            wanted: "client=fred",
+            feature: "client-fred",
+        }),
+    }
+}
 
 /// Makes clients, each of one server.
 pub(crate) trait Dial: fmt::Debug + Send + Sync {

@@ -7,6 +7,29 @@ use coordinator_core::trust::MAX_TTL;
 use crate::endpoint;
 use crate::error::ConnectError;
 
+/// Which library speaks to the server. All do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ClientKind {
+    /// The `redis` crate.
+    #[default]
+    Redis,
+    /// The `fred` crate, with the feature `client-fred`: for those who already run it.
+    Fred,
+}
+
+impl std::str::FromStr for ClientKind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "redis" => Ok(Self::Redis),
+            "fred" => Ok(Self::Fred),
+            _ => Err(()),
+        }
+    }
+}
+
 /// How to reach the store, and what to use it for: see [`RedisBackend::connect`].
 ///
 /// [`RedisBackend::connect`]: crate::RedisBackend::connect
@@ -15,6 +38,8 @@ use crate::error::ConnectError;
 pub struct RedisConfig {
     /// `redis://user:password@host:port/database`; all but the host may be missing.
     pub url: String,
+    /// Which library speaks to the server.
+    pub client: ClientKind,
     /// What all keys and channels begin with: 1 to 64 letters, digits, `-`, `_` and `.`. `coordinator` by default.
     pub namespace: String,
     /// The longest TTL of the namespace (I4), 30 s by default. All processes must name the same; and so long nothing is granted after a
@@ -47,6 +72,7 @@ impl RedisConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            client: ClientKind::Redis,
             namespace: "coordinator".to_owned(),
             max_ttl: MAX_TTL,
             trust_empty_store: false,
@@ -60,8 +86,8 @@ impl RedisConfig {
         }
     }
 
-    /// The same, in which parameters of the URL choose: `namespace`, `max_ttl_seconds`, `trust_empty_store`, `durable`,
-    /// `retention_seconds`, `log_entries`.
+    /// The same, in which parameters of the URL choose: `client` (`redis` or `fred`), `namespace`, `max_ttl_seconds`,
+    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`.
     ///
     /// # Errors
     /// A parameter that is none of these, or a value that is none.
@@ -72,6 +98,13 @@ impl RedisConfig {
         for parameter in parameters.split('&').filter(|text| !text.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match name {
+                "client" => {
+                    config.client = value.parse().map_err(|()| ConnectError::BadSetting {
+                        setting: "client",
+                        given: value.to_owned(),
+                        wanted: "`redis` or `fred`".to_owned(),
+                    })?;
+                }
                 "namespace" => value.clone_into(&mut config.namespace),
                 "max_ttl_seconds" => {
                     config.max_ttl = Duration::from_secs(parsed("max_ttl_seconds", value)?);
@@ -97,6 +130,12 @@ impl RedisConfig {
             }
         }
         Ok(config)
+    }
+
+    /// The same, by this client.
+    pub fn client(mut self, client: ClientKind) -> Self {
+        self.client = client;
+        self
     }
 
     /// The same, with this namespace.
@@ -190,6 +229,12 @@ mod tests {
             (config.max_ttl.as_secs(), config.trust_empty_store),
             (7, true)
         );
+        let fred = RedisConfig::from_url("redis://h?client=fred").unwrap();
+        assert_eq!(
+            (config.client, fred.client),
+            (ClientKind::Redis, ClientKind::Fred)
+        );
+        assert!(RedisConfig::from_url("redis://h?client=other").is_err());
         assert!(RedisConfig::from_url("redis://h?nonsense=1").is_err());
         assert!(RedisConfig::from_url("redis://h?trust_empty_store=perhaps").is_err());
     }

@@ -22,6 +22,14 @@ pub enum ConnectError {
         /// What would be right.
         wanted: String,
     },
+    /// This build leaves out what is asked for.
+    #[error("this build has no `{wanted}`: enable the feature `{feature}` of coordinator-redis")]
+    MissingFeature {
+        /// What is asked for.
+        wanted: &'static str,
+        /// What would bring it.
+        feature: &'static str,
+    },
     /// The server could not be reached.
     #[error(
         "cannot reach Redis at {host}: check that it runs, listens there, and that the port is open"
@@ -117,6 +125,7 @@ impl ConnectError {
             Self::BadUrl { .. }
             | Self::OtherKind { .. }
             | Self::BadSetting { .. }
+            | Self::MissingFeature { .. }
             | Self::Refused { .. }
             | Self::TooOld { .. }
             | Self::Evicts { .. } => false,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coordinator_core::StoreId;
 
 use crate::bells::Bells;
-use crate::client::{self, Client, RedisDial, Value};
+use crate::client::{self, Client, Value};
 use crate::config::RedisConfig;
 use crate::endpoint::Endpoint;
 use crate::error::ConnectError;
@@ -43,7 +43,7 @@ impl Hub {
         check(&config)?;
         let names = Names::new(&config.namespace)?;
         let endpoint = Endpoint::read(&config.url)?;
-        let dial = Arc::new(RedisDial::new(&endpoint, &config));
+        let dial = client::dial(&endpoint, &config)?;
         let client = client::connect(&endpoint, dial).await?;
         let host = client.shown();
         let settings = guarantees::probe(client.as_ref(), &host, &config).await?;

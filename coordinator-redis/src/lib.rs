@@ -27,6 +27,6 @@ mod script;
 mod trouble;
 
 pub use backend::RedisBackend;
-pub use config::RedisConfig;
+pub use config::{ClientKind, RedisConfig};
 pub use error::ConnectError;
 pub use fence::{FenceError, FencedWrites};

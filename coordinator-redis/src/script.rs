@@ -13,7 +13,7 @@ pub(crate) struct Script {
     name: &'static str,
     body: &'static str,
     remembers: bool,
-    whole: OnceLock<redis::Script>,
+    sha: OnceLock<String>,
 }
 
 impl Script {
@@ -32,7 +32,7 @@ impl Script {
             name,
             body,
             remembers,
-            whole: OnceLock::new(),
+            sha: OnceLock::new(),
         }
     }
 
@@ -54,7 +54,7 @@ impl Script {
 
     /// The hash that the server knows it by.
     pub(crate) fn sha(&self) -> &str {
-        let whole = self.whole.get_or_init(|| redis::Script::new(&self.text()));
-        whole.get_hash()
+        let sha = || sha1_smol::Sha1::from(self.text()).digest().to_string();
+        self.sha.get_or_init(sha)
     }
 }

@@ -1,0 +1,163 @@
+//! One connection. The library's own reconnecting is left out: it sends a command again that may have run, it gives up
+//! or not by a policy of its own, and a command that comes after the end of a connection waits without an answer. Here the end
+//! of a connection is the end of all its calls; who wants another makes one.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::bytes_utils::Str;
+use fred::clients::Client;
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
+use fred::types::{ClusterHash, CustomCommand, Message, Resp3Frame as Frame};
+use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::trouble::Trouble;
+
+/// How a connection is made.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) connection: ConnectionConfig,
+    pub(super) within: Duration,
+}
+
+/// A connection. Dropped, it is closed.
+pub(super) struct Wire {
+    client: Client,
+    ended: watch::Receiver<bool>,
+    _driver: Driver,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("id", &self.client.id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The task that reads and writes. It would outlive its client.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Wire {
+    /// Connects. So many messages of channels wait to be taken; older ones are lost. Cancel safe.
+    pub(super) async fn dial(plan: &Plan, waiting: usize) -> Result<Self, Error> {
+        let performance = PerformanceConfig {
+            broadcast_channel_capacity: waiting,
+            ..PerformanceConfig::default()
+        };
+        let config = plan.config.clone();
+        let connection = plan.connection.clone();
+        let client = Client::new(config, Some(performance), Some(connection), None);
+        // Asked for before there is a connection, so none is missed.
+        let mut up = client.reconnect_rx();
+        let mut task = client.connect();
+        let driver = Driver(task.abort_handle());
+        let silent = || Error::new(ErrorKind::Timeout, "the server did not answer in time");
+        let outcome = async {
+            tokio::select! {
+                biased;
+                up = up.recv() => up.map(drop).map_err(|_| closed()),
+                ended = &mut task => match ended {
+                    Ok(Err(error)) => Err(error),
+                    Ok(Ok(())) | Err(_) => Err(closed()),
+                },
+            }
+        };
+        timeout(plan.within, outcome)
+            .await
+            .map_err(|_| silent())??;
+        let (ends, ended) = watch::channel(false);
+        tokio::spawn(async move {
+            let end = task.await;
+            tracing::debug!(?end, "a connection has ended");
+            ends.send_replace(true);
+        });
+        Ok(Self {
+            client,
+            ended,
+            _driver: driver,
+        })
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Returns when it has. Cancel safe.
+    pub(super) async fn ended(&self) {
+        // An error is an end, too.
+        self.ended.clone().wait_for(|ended| *ended).await.ok();
+    }
+
+    /// Waits for answers for no longer than this, nor than the connection lasts.
+    pub(super) async fn wait<T>(
+        &self,
+        within: Duration,
+        answers: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
+        tokio::select! {
+            biased;
+            answers = answers => Ok(answers),
+            () = self.ended() => Err(Trouble::indeterminate("the connection was lost")),
+            () = sleep(within) => Err(Trouble::indeterminate("no answer came in time")),
+        }
+    }
+
+    /// Sends a command, the words of which are sent as they are, when it is polled for the first time.
+    pub(super) async fn ask(&self, command: Vec<Bytes>) -> Result<Frame, Error> {
+        let mut words = command.into_iter();
+        let name = words.next().unwrap_or_default();
+        let name = Str::from_inner(name)
+            .map_err(|_| Error::new(ErrorKind::InvalidCommand, "a command that is no text"))?;
+        let command = CustomCommand::new(name, ClusterHash::Random, false);
+        let words: Vec<fred::types::Value> = words.map(Into::into).collect();
+        self.client.custom_raw(command, words).await
+    }
+
+    /// Publishes when it is polled for the first time. Those that are sent together leave in one packet, which commands sent
+    /// as [`ask`] does never do.
+    ///
+    /// [`ask`]: Self::ask
+    pub(super) async fn publish(&self, channel: Bytes, payload: Bytes) -> Result<(), Error> {
+        let channel = text(channel)?;
+        self.client.publish(channel, payload).await
+    }
+
+    /// Sends the wish, and no more: the answer of the server is not told. See [`Ear`].
+    ///
+    /// [`Ear`]: super::ear
+    pub(super) async fn wish(&self, channel: &Bytes, hears: bool) -> Result<(), Error> {
+        let channel = text(channel.clone())?;
+        if hears {
+            self.client.subscribe(channel).await
+        } else {
+            self.client.unsubscribe(channel).await
+        }
+    }
+
+    /// What is heard on the channels from now on.
+    pub(super) fn messages(&self) -> broadcast::Receiver<Message> {
+        self.client.message_rx()
+    }
+}
+
+fn text(channel: Bytes) -> Result<Str, Error> {
+    Str::from_inner(channel)
+        .map_err(|_| Error::new(ErrorKind::InvalidArgument, "CHANNEL is no text"))
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::IO, "the connection was closed")
+}

@@ -1,0 +1,69 @@
+//! What the first words of a server's errors mean, whichever client heard them.
+
+use std::fmt;
+
+use crate::endpoint::Host;
+use crate::trouble::{Elsewhere, Trouble};
+
+/// What the server says when a request had no effect, and another time or another server may take it; and what to do.
+const NOT_NOW: [(&str, &str); 10] = [
+    (
+        "READONLY",
+        "the server is a read-only replica: connect to the primary",
+    ),
+    ("LOADING", "the server still loads its data"),
+    ("MASTERDOWN", "the replica has lost its primary"),
+    ("CLUSTERDOWN", "the cluster is down"),
+    ("TRYAGAIN", "the cluster moves the keys"),
+    ("BUSY", "a script runs for too long: see `SCRIPT KILL`"),
+    (
+        "NOREPLICAS",
+        "too few replicas are in reach for `min-replicas-to-write`",
+    ),
+    (
+        "MISCONF",
+        "the server cannot save its data, and refuses writes",
+    ),
+    ("OOM", "the server's memory is used up: raise `maxmemory`"),
+    (
+        "UNKILLABLE",
+        "a script runs for too long, and has written already",
+    ),
+];
+
+/// What an error means that begins with this code, if that is known, and whether the connection is to be given up.
+pub(super) fn known(code: &str, detail: &str, whole: &dyn fmt::Display) -> Option<(Trouble, bool)> {
+    if let Some(elsewhere) = elsewhere(code, detail) {
+        return Some((Trouble::Elsewhere(elsewhere), false));
+    }
+    if code == "OTHERTTL" {
+        let stored = detail.to_owned();
+        return Some((Trouble::OtherMaxTtl { stored }, false));
+    }
+    let (_, advice) = NOT_NOW.iter().find(|(known, _)| *known == code)?;
+    // A fail-over made it a replica: the next connection may find the primary.
+    let is_broken = code == "READONLY";
+    let trouble = Trouble::unavailable(format!("{advice} ({whole})"));
+    Some((trouble, is_broken))
+}
+
+/// Reads `MOVED 3999 host:port`, and `ASK 3999 host:port`.
+fn elsewhere(code: &str, detail: &str) -> Option<Elsewhere> {
+    let once = match code {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let (slot, at) = detail.split_once(' ')?;
+    let host = at.rsplit_once(':').and_then(|(name, port)| {
+        let port = port.parse().ok()?;
+        (!name.is_empty()).then(|| Host::Tcp(name.to_owned(), port))
+    });
+    let slot = slot.parse().ok()?;
+    Some(Elsewhere { slot, host, once })
+}
+
+/// Whether the server refuses the user.
+pub(super) fn is_refusal(code: &str) -> bool {
+    matches!(code, "WRONGPASS" | "NOAUTH" | "NOPERM")
+}
