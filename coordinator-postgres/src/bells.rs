@@ -3,6 +3,7 @@
 //! Everything of a schema is announced on one channel; the first byte of a payload says what it is.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -72,9 +73,15 @@ struct Ear {
 pub(crate) struct Bells {
     rung: Mutex<BTreeMap<(Bell, String), watch::Sender<u64>>>,
     bus: Mutex<Ear>,
+    of_the_log: AtomicU64,
 }
 
 impl Bells {
+    /// How many bells of the log were ever heard, of whatever topics.
+    pub(crate) fn of_the_log(&self) -> u64 {
+        self.of_the_log.load(Ordering::Relaxed)
+    }
+
     /// A bell to wait for, heard from now on.
     pub(crate) fn listen(&self, bell: Bell, what: &str) -> Hearing {
         let mut rung = lock(&self.rung);
@@ -101,7 +108,12 @@ impl Bells {
     pub(crate) fn heard(&self, payload: &str) {
         let mut letters = payload.chars();
         match letters.next().and_then(Bell::of) {
-            Some(bell) => self.ring(bell, letters.as_str()),
+            Some(bell) => {
+                if bell == Bell::Log {
+                    self.of_the_log.fetch_add(1, Ordering::Relaxed);
+                }
+                self.ring(bell, letters.as_str());
+            }
             None => self.packet(payload),
         }
     }

@@ -5,6 +5,7 @@
 //! a message published alone leaves at once, without a change of tasks.
 
 mod connection;
+mod ringing;
 mod rows;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use coordinator_core::{BoxError, Frame};
 use tokio::sync::{Mutex as Turn, Semaphore, SemaphorePermit, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::packet::{Charset, Packer, Reference};
@@ -21,6 +22,7 @@ use crate::error::{CallError, Outcome};
 use crate::hub::Hub;
 use crate::session::lock;
 use connection::Connection;
+use ringing::{Ring, Ringing};
 pub(super) use rows::{Row, Rows, topic_id};
 
 /// So many bytes wait to be sent (U8): more of them wait outside, as long as their caller likes.
@@ -96,6 +98,7 @@ pub(super) struct Line {
     turn: Turn<Packer>,
     room: Semaphore,
     numbers: bool,
+    ringing: Ringing,
 }
 
 impl Line {
@@ -109,6 +112,7 @@ impl Line {
             turn: Turn::new(Packer::new(Charset::Ascii)),
             room: Semaphore::new(MAX_WAITING),
             numbers,
+            ringing: Ringing::default(),
         }
     }
 
@@ -125,17 +129,17 @@ impl Line {
     }
 
     /// Sends frames.
-    pub(super) async fn send(&self, frames: Vec<(Frame, Way)>) -> Result<(), CallError> {
+    pub(super) async fn send(self: &Arc<Self>, frames: Vec<(Frame, Way)>) -> Result<(), CallError> {
         self.submit(Cargo::Frames(frames)).await
     }
 
-    /// Stores rows, and rings.
-    pub(super) async fn store(&self, rows: Vec<Row>) -> Result<(), CallError> {
+    /// Stores rows, and rings for them soon (U13).
+    pub(super) async fn store(self: &Arc<Self>, rows: Vec<Row>) -> Result<(), CallError> {
         self.submit(Cargo::Rows(rows)).await
     }
 
     /// Says that rows were stored by others; numbers them first where that is the mode.
-    pub(super) async fn ring(&self, topics: Vec<Uuid>) -> Result<(), CallError> {
+    pub(super) async fn ring(self: &Arc<Self>, topics: Vec<Uuid>) -> Result<(), CallError> {
         self.submit(Cargo::Bells(topics)).await
     }
 
@@ -145,7 +149,7 @@ impl Line {
     }
 
     /// A dropped call leaves nothing behind that would be sent later: by then it would be stale (E16).
-    async fn submit(&self, cargo: Cargo) -> Result<(), CallError> {
+    async fn submit(self: &Arc<Self>, cargo: Cargo) -> Result<(), CallError> {
         let (job, mut answer) = oneshot::channel();
         lock(&self.waiting).push(Job { cargo, answer: job });
         let gone = || CallError::unknown("the one who sent it gave up");
@@ -166,13 +170,14 @@ impl Line {
     }
 
     /// Sends all that waits, in one round trip.
-    async fn flush(&self, packer: &mut Packer) {
+    async fn flush(self: &Arc<Self>, packer: &mut Packer) {
         let connection = self.connection().await;
         let jobs = std::mem::take(&mut *lock(&self.waiting));
         let answer = match connection {
             Ok(connection) => {
                 packer.set_charset(connection.charset());
-                let (load, answers) = loaded(packer, jobs);
+                let (mut load, answers) = loaded(packer, jobs);
+                load.bells = self.bells(std::mem::take(&mut load.bells));
                 let flight = Flight(Some(connection));
                 let answer = self.fly(&flight, &load).await;
                 flight.landed();
@@ -182,6 +187,32 @@ impl Line {
             Err(error) => Err(error),
         };
         settle(jobs.into_iter().map(|job| job.answer), answer);
+    }
+
+    /// The topics to ring for now. Those that are left are rung for later.
+    fn bells(self: &Arc<Self>, topics: BTreeSet<Uuid>) -> BTreeSet<Uuid> {
+        let heard = self.hub.bells.of_the_log();
+        match self.ringing.due(Instant::now(), heard, topics) {
+            Ring::Now(topics) => topics,
+            Ring::At(at) => {
+                let line = Arc::downgrade(self);
+                tokio::spawn(async move {
+                    sleep_until(at).await;
+                    if let Some(line) = line.upgrade() {
+                        line.ring_the_rest().await;
+                    }
+                });
+                BTreeSet::new()
+            }
+        }
+    }
+
+    async fn ring_the_rest(self: &Arc<Self>) {
+        self.ringing.is_back();
+        if let Err(error) = self.ring(Vec::new()).await {
+            // Readers look by themselves.
+            tracing::debug!(%error, "stored, but the doorbell did not ring");
+        }
     }
 
     async fn fly(&self, flight: &Flight, load: &Load) -> Result<(), CallError> {

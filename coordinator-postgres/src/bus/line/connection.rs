@@ -1,5 +1,8 @@
 //! One life of the session F.
 
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -105,18 +108,21 @@ impl Connection {
                 .await
         };
         // Polled in this order, and so sent in it.
-        let (stored, numbered, notified) = tokio::join!(biased; store, number, notify);
-        stored?;
-        match (numbered, notified) {
-            (Ok(()), Ok(())) => Ok(()),
-            // Readers look by themselves: what is stored will arrive.
-            (numbered, Ok(())) | (Ok(()), numbered) if load.packets.is_empty() => {
-                if let Err(error) = numbered {
-                    tracing::debug!(%error, "stored, but the doorbell did not ring");
-                }
-                Ok(())
+        let told = async {
+            let (numbered, notified) = tokio::join!(biased; number, notify);
+            numbered.and(notified)
+        };
+        match select(pin!(store), pin!(told)).await {
+            Either::Left((Ok(()), told)) if load.rows.is_empty() || !load.packets.is_empty() => {
+                told.await
             }
-            (numbered, notified) => numbered.and(notified),
+            // What is stored will arrive, rung for or not: readers look by themselves.
+            Either::Left((stored, _)) => stored,
+            Either::Right((told, store)) => store.await.and(if load.packets.is_empty() {
+                Ok(())
+            } else {
+                told
+            }),
         }
     }
 
