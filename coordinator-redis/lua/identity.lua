@@ -1,4 +1,5 @@
--- What the store remembers, for scripts that grant or conclude (I1, I2, I4, I5, I7). KEYS[1]: hash {run_id, birth, since, max_ttl}.
+-- What the store remembers, for scripts that grant or conclude (I1, I2, I4, I5, I7). KEYS[1]: hash {run_id, birth, since, max_ttl}, one for the
+-- whole namespace; in a cluster one for each hash tag, for a script there reaches the keys of one slot.
 --
 -- `memory`: the server's run, and when it was first seen: a restart, a flush, a fail-over and one back to a server that ran on each
 -- change it. `quarantine`: the milliseconds for which nothing is granted, from then. The last three arguments: whether an empty store is trusted

@@ -51,6 +51,11 @@ impl Settings {
         }
     }
 
+    /// Whether keys lie on several servers, each by the hash of its tag.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.get("redis_mode") == Some("cluster")
+    }
+
     fn evicts(&self) -> bool {
         self.get("maxmemory_policy") != Some("noeviction")
     }
@@ -130,7 +135,7 @@ fn check(settings: &Settings, host: &str, config: &RedisConfig) -> Result<(), Co
 
 /// What the server gives.
 pub(crate) fn of(hub: &Hub) -> Guarantees {
-    let settings = &hub.settings;
+    let settings = &hub.settings();
     let found = guarantees(Guarantees::unknown(), Guarantee::NeverEvicts, settings);
     let found = guarantees(found, Guarantee::SurvivesCrash, settings);
     let found = guarantees(found, Guarantee::SurvivesFailover, settings);

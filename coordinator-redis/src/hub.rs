@@ -32,7 +32,7 @@ pub(crate) struct Hub {
     pub(crate) store: StoreId,
     pub(crate) client: Arc<dyn Client>,
     pub(crate) bells: Bells,
-    pub(crate) settings: Settings,
+    settings: Mutex<Arc<Settings>>,
     /// The tags that the index knows from this process.
     told: Mutex<BTreeSet<Tag>>,
 }
@@ -57,14 +57,38 @@ impl Hub {
             store,
             client,
             bells,
-            settings,
+            settings: Mutex::new(Arc::new(settings)),
             told: Mutex::default(),
         });
         tokio::spawn(janitor::run(Arc::downgrade(&hub)));
         Ok(hub)
     }
 
-    /// Runs a script on keys of one hash tag: its identity comes first, and the constants last.
+    /// What the server said of itself when it was asked last.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What the store remembers, for scripts on keys of this hash tag (I1). On one server one key says it for the whole
+    /// namespace: there a script reaches any key. In a cluster it reaches those of its own slot alone, and the slot of each tag may move to
+    /// another node by itself: so there each tag has its own, and a group that is new waits as a namespace does.
+    fn identity(&self, tag: &Tag) -> Bytes {
+        if self.has_identities() {
+            tag.identity()
+        } else {
+            self.names.own_tag().identity()
+        }
+    }
+
+    /// Whether each hash tag has an identity of its own.
+    pub(crate) fn has_identities(&self) -> bool {
+        self.settings().is_cluster()
+    }
+
+    /// Runs a script on keys of one hash tag: the identity comes first, and the constants last.
     pub(crate) async fn run(
         &self,
         script: &'static Script,
@@ -72,7 +96,7 @@ impl Hub {
         keys: &[Bytes],
         mut args: Vec<Bytes>,
     ) -> Result<Value, Trouble> {
-        let keys = [tag.identity()].into_iter().chain(keys.iter().cloned());
+        let keys = [self.identity(tag)].into_iter().chain(keys.iter().cloned());
         if script.remembers() {
             self.tell_of(tag);
             args.extend(self.constants());
@@ -90,7 +114,7 @@ impl Hub {
         };
         [
             milliseconds(self.config.max_ttl),
-            milliseconds(self.settings.lag()),
+            milliseconds(self.settings().lag()),
             Bytes::from_static(trusts),
         ]
     }

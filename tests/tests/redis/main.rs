@@ -9,6 +9,7 @@
 mod bus;
 mod fences;
 mod fixture;
+mod identity;
 mod janitor;
 mod locks;
 mod members;
