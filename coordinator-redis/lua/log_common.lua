@@ -1,7 +1,8 @@
 -- The durable log of one topic. KEYS[2]: the stream; each entry is {n, p}: the number of its first message, and a packet of messages.
 -- KEYS[3]: hash {birth, last}: when the log began, and the number of its last message.
 --
--- The identity of the log: the server's run, and the birth. A restart, a fail-over and a flush each change it (I1, U15).
+-- The identity of the log: the server's run, and the birth. A restart, a fail-over and a flush each change it (I1, U15); of these only the
+-- flush changes the birth.
 local log, meta = KEYS[2], KEYS[3]
 
 local function log_identity()

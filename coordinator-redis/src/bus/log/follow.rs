@@ -1,7 +1,5 @@
 //! How a reader goes through the log of one topic: what it delivers, and what it finds missing.
 
-use std::sync::Arc;
-
 use coordinator_core::relay::{Packed, Repeats, Unpacker};
 use coordinator_core::{BadFrame, Cursor, Frame, FrameError, Gap, GapCause, Topic};
 
@@ -75,15 +73,13 @@ impl Follow {
 
     /// Takes what a read brought.
     pub(super) fn read(&mut self, page: &Page, found: &mut dyn FnMut(&Place, Found)) {
-        if self
-            .place
-            .identity
-            .as_ref()
-            .is_some_and(|known| *known != page.identity)
-        {
-            return self.rewind(&page.identity, found);
+        let known = self.place.identity.replace(page.identity.clone());
+        if let Some(known) = known.filter(|known| *known != page.identity) {
+            if !self.lies_in(page, &known) {
+                return self.rewind(found);
+            }
+            found(&self.place, Found::Gap(self.reset()));
         }
-        self.place.identity = Some(page.identity.clone());
         for entry in &page.entries {
             self.missing(entry.first.saturating_sub(1), found);
             self.entry(entry, found);
@@ -137,18 +133,38 @@ impl Follow {
         }
     }
 
+    /// Whether a page that was read from the present place still holds the last message there, of a log that was begun with the one
+    /// that was known: the server has restarted, or a replica was promoted, and this much was kept. Then nothing is to be read
+    /// again.
+    fn lies_in(&self, page: &Page, known: &str) -> bool {
+        let birth = |identity: &str| identity.rsplit_once('/').map(|(_, birth)| birth.to_owned());
+        let mut entries = page.entries.iter();
+        let (Some(entry), Some(number)) = (entries.next(), self.place.number) else {
+            return false;
+        };
+        let end = entries
+            .next()
+            .map_or(page.last, |next| next.first.saturating_sub(1));
+        birth(known) == birth(&page.identity)
+            && entry.id == self.place.id
+            && (entry.first..=end).contains(&number)
+    }
+
     /// U15: the log is another one. What was read of the old one may not be in it, and what is in it
     /// may have been read: the last minute comes again, but for what is remembered.
-    fn rewind(&mut self, identity: &Arc<str>, found: &mut dyn FnMut(&Place, Found)) {
+    fn rewind(&mut self, found: &mut dyn FnMut(&Place, Found)) {
+        self.place.id = self.place.id.before(REWIND_MS);
+        self.place.number = None;
+        self.behind = true;
+        found(&self.place, Found::Gap(self.reset()));
+    }
+
+    /// A server that has another memory may have lost messages that it had accepted and nobody has read: that is told, even
+    /// where all that was read is still there.
+    fn reset(&self) -> Gap {
         let mut gap = Gap::new(GapCause::LogReset);
         gap.topic = Some(self.topic.clone());
-        self.place = Place {
-            identity: Some(identity.clone()),
-            id: self.place.id.before(REWIND_MS),
-            number: None,
-        };
-        self.behind = true;
-        found(&self.place, Found::Gap(gap));
+        gap
     }
 }
 
@@ -284,6 +300,41 @@ mod tests {
         assert_eq!(follow.place.id, id(4).before(60_000));
         follow.begin_read();
         assert_eq!(found(|to| follow.read(&read, to)), [5]);
+    }
+
+    /// U15: where the server's memory is another and the log is the old one, with what was read, it is read on from there.
+    #[test]
+    fn a_log_that_was_kept_is_told_and_not_read_again() {
+        let kept = |last, entries| page("new/1", last, entries);
+        let place = |number, id: Id| Place {
+            identity: Some("old/1".into()),
+            id,
+            number: Some(number),
+        };
+        let follow = |place| Follow::new(Topic::new("t"), place);
+        let whole = kept(5, vec![entry(2, 2), entry(4, 2)]);
+        let mut reader = follow(place(3, id(2)));
+        assert_eq!(found(|to| reader.read(&whole, to)), [0, 4, 5]);
+        assert_eq!(reader.place.identity.as_deref(), Some("new/1"));
+        // In the middle of an entry.
+        let mut reader = follow(place(4, id(4)));
+        let tail = kept(5, vec![entry(4, 2)]);
+        assert_eq!(found(|to| reader.read(&tail, to)), [0, 5]);
+        // The last ones are lost, and others have their numbers; or the place itself is.
+        for page in [
+            kept(5, vec![entry(2, 1), entry(3, 3)]),
+            kept(2, vec![entry(2, 1)]),
+            kept(9, vec![entry(6, 4)]),
+            kept(3, vec![]),
+            Page {
+                identity: "new/2".into(),
+                ..whole
+            },
+        ] {
+            let mut reader = follow(place(3, id(2)));
+            assert_eq!(found(|to| reader.read(&page, to)), [0]);
+            assert_eq!(reader.place.number, None, "{page:?}");
+        }
     }
 
     #[test]

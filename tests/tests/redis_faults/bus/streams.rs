@@ -123,6 +123,46 @@ async fn b8_a_restart_of_a_server_that_remembers_loses_nothing_that_was_accepted
     Ok(())
 }
 
+/// B8, U15: who resumes from a cursor behind a restart is told that something may be missing; what it has
+/// read is still there, so nothing comes twice.
+#[tokio::test]
+async fn b8_a_cursor_is_good_after_a_restart_of_a_server_that_remembers() -> Tested {
+    for client in CLIENTS {
+        let memory = [("appendonly", "yes"), ("appendfsync", "always")];
+        let Some(server) = Redis::start(&memory).await? else {
+            return Ok(());
+        };
+        let place = Place::on(client, &server)
+            .with("trust_empty_store", "true")
+            .with(DURABLE.0, DURABLE.1);
+        let node = Node::builder("g").url(place.url()).start().await?;
+        let bus = node.bus();
+        let mut news = bus.subscribe(&NEWS).start(Start::Oldest).await?;
+        let mut cursor = None;
+        for number in 0..5 {
+            bus.publish(&NEWS, &number.to_string()).await?;
+            cursor = Some(next(&mut news).await?.1);
+        }
+        drop(news);
+        server.restart().await?;
+        bus.publish(&NEWS, &"5".to_owned()).await?;
+        let after = Start::After(cursor.expect("five were read"));
+        let mut news = bus.subscribe(&NEWS).start(after).await?;
+        let mut told = Vec::new();
+        while told.last().is_none_or(|event| event != "5") {
+            match timeout(LONG, news.next()).await? {
+                Some(Incoming::Message(message)) => told.push(message.payload),
+                Some(Incoming::Gap(gap)) => told.push(format!("{:?}", gap.cause)),
+                Some(_) => {}
+                None => anyhow::bail!("the subscription ended"),
+            }
+        }
+        assert_eq!(told, ["LogReset", "5"], "{client}");
+        node.shutdown().await?;
+    }
+    Ok(())
+}
+
 /// B8, U15: a replica without the last messages is promoted: what it lacks is a gap, and what is
 /// published afterwards is delivered.
 #[tokio::test]
