@@ -228,9 +228,15 @@ impl Ringer {
                 let channel = Some(channel).filter(|channel| *channel != self.own);
                 lock(&self.tower).ring(&Bell { channel, what }, number);
             }
-            ListenEvent::Live => lock(&self.tower).ring_all(),
+            ListenEvent::Live | ListenEvent::Admitted(_) => lock(&self.tower).ring_all(),
             // Whoever waits has a timer; when it is live again, all look.
-            ListenEvent::Lost => {}
+            ListenEvent::Lost(_) => {}
+            // Who listens for it from now on is told why not.
+            ListenEvent::Refused { channel, why } => {
+                lock(&self.tower).heard.remove(&channel);
+                let channel = String::from_utf8_lossy(&channel);
+                tracing::warn!(%channel, why = &*why, "changes are not heard of any more, and are polled for");
+            }
         }
     }
 

@@ -3,8 +3,11 @@
 //! A client library gives a [`Client`] of one server, by [`Dial`]. What several servers are to each other (a primary and
 //! its replicas, a cluster) is added here, and is the same for every library.
 
+mod advised;
 #[cfg(feature = "client-fred")]
 mod fred;
+mod heard;
+mod outage;
 mod redis;
 mod words;
 
@@ -13,13 +16,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use crate::config::{ClientKind, RedisConfig};
 use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
 use crate::script::Script;
 use crate::trouble::Trouble;
+
+pub(crate) use advised::Advised;
+pub(crate) use heard::{Heard, Teller, queue};
+pub(crate) use outage::Outage;
 
 /// What makes clients of the kind that is chosen.
 pub(crate) fn dial(
@@ -129,16 +135,25 @@ pub(crate) enum ListenEvent {
         /// The message.
         payload: Bytes,
     },
-    /// Nothing is heard from here on.
-    Lost,
-    /// All channels are heard again. What was said since `Lost` is lost.
+    /// Nothing is heard from here on, for this reason; may be told again, with a newer one.
+    Lost(Arc<str>),
+    /// All channels are heard again, but for those refused. What was said since `Lost` is lost.
     Live,
+    /// This user may hear the channel no longer; it is tried again.
+    Refused {
+        /// Which.
+        channel: Bytes,
+        /// What the server said.
+        why: Arc<str>,
+    },
+    /// A channel that was refused is heard again.
+    Admitted(Bytes),
 }
 
 /// Adds and removes the channels of a listener.
 #[async_trait]
 pub(crate) trait Channels: fmt::Debug + Send + Sync {
-    /// Returns when the server has confirmed it.
+    /// Returns when the server has confirmed it. A channel that is refused harms no other: [`Trouble::Denied`].
     async fn subscribe(&self, channel: Bytes) -> Result<(), Trouble>;
     async fn unsubscribe(&self, channel: Bytes) -> Result<(), Trouble>;
 }
@@ -147,12 +162,12 @@ pub(crate) trait Channels: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Listener {
     channels: Arc<dyn Channels>,
-    events: mpsc::Receiver<ListenEvent>,
+    heard: Heard,
 }
 
 impl Listener {
-    pub(crate) fn new(channels: Arc<dyn Channels>, events: mpsc::Receiver<ListenEvent>) -> Self {
-        Self { channels, events }
+    pub(crate) fn new(channels: Arc<dyn Channels>, heard: Heard) -> Self {
+        Self { channels, heard }
     }
 
     /// Hears a channel too, from when this returns.
@@ -167,6 +182,6 @@ impl Listener {
 
     /// What is heard next, in order of arrival. `None`: the client is gone. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<ListenEvent> {
-        self.events.recv().await
+        self.heard.next().await
     }
 }

@@ -59,6 +59,9 @@ pub struct RedisConfig {
     pub retention: Duration,
     /// How many entries a topic's stream keeps at most, or a few more: each holds the messages that left together. 100,000 by default.
     pub log_entries: u64,
+    /// How many bytes of messages that have arrived may wait in this process to be looked at, for each connection that listens: what has no
+    /// room is dropped, and told as a gap. 16 MiB by default; each subscriber's queue has its own bound of 8 MiB.
+    pub listen_bytes: usize,
     /// How often what nobody needs any more is looked for, by all processes together. Ten minutes by default.
     pub clean_every: Duration,
     /// How long each attempt to connect may take. 5 s by default.
@@ -80,6 +83,7 @@ impl RedisConfig {
             durable: false,
             retention: Duration::from_hours(24),
             log_entries: 100_000,
+            listen_bytes: 16 * 1024 * 1024,
             clean_every: Duration::from_mins(10),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(10),
@@ -87,7 +91,7 @@ impl RedisConfig {
     }
 
     /// The same, in which parameters of the URL choose: `client` (`redis` or `fred`), `namespace`, `max_ttl_seconds`,
-    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`.
+    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`, `listen_bytes`.
     ///
     /// # Errors
     /// A parameter that is none of these, or a value that is none.
@@ -117,6 +121,7 @@ impl RedisConfig {
                     config.retention = Duration::from_secs(parsed("retention_seconds", value)?);
                 }
                 "log_entries" => config.log_entries = parsed("log_entries", value)?,
+                "listen_bytes" => config.listen_bytes = parsed("listen_bytes", value)?,
                 // Those of the endpoint stay in its URL.
                 known if endpoint::PARAMETERS.contains(&known) => {
                     config.url.push(begin);
@@ -177,6 +182,12 @@ impl RedisConfig {
     /// The same, keeping so many entries of each topic.
     pub fn log_entries(mut self, entries: u64) -> Self {
         self.log_entries = entries;
+        self
+    }
+
+    /// The same, with so many bytes of messages waiting at most.
+    pub fn listen_bytes(mut self, bytes: usize) -> Self {
+        self.listen_bytes = bytes;
         self
     }
 

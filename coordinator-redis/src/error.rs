@@ -41,8 +41,18 @@ pub enum ConnectError {
         source: BoxError,
     },
     /// The server refused the user.
-    #[error("Redis at {host} refused the user: check user, password and ACL")]
+    #[error("Redis at {host} refused the user: check the user's name, password and rights")]
     Refused {
+        /// The host and port, or socket.
+        host: String,
+        /// What the server said.
+        source: BoxError,
+    },
+    /// The server knows a command no longer, or not as it must: it may be no Redis, or a proxy before one.
+    #[error(
+        "the server at {host} rejects what Redis 6.2 takes: is something else, or a proxy, there?"
+    )]
+    Rejected {
         /// The host and port, or socket.
         host: String,
         /// What the server said.
@@ -127,6 +137,7 @@ impl ConnectError {
             | Self::BadSetting { .. }
             | Self::MissingFeature { .. }
             | Self::Refused { .. }
+            | Self::Rejected { .. }
             | Self::TooOld { .. }
             | Self::Evicts { .. } => false,
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coordinator_core::StoreId;
 
 use crate::bells::Bells;
-use crate::client::{self, Client, Value};
+use crate::client::{self, Advised, Client, Value};
 use crate::config::RedisConfig;
 use crate::endpoint::Endpoint;
 use crate::error::ConnectError;
@@ -46,6 +46,9 @@ impl Hub {
         let dial = client::dial(&endpoint, &config)?;
         let client = client::connect(&endpoint, dial).await?;
         let host = client.shown();
+        let user = endpoint.login.user.as_deref().unwrap_or("default");
+        let advice = names.rights(user).into();
+        let client: Arc<dyn Client> = Arc::new(Advised::new(client, advice));
         let settings = guarantees::probe(client.as_ref(), &host, &config).await?;
         let listener = client.listen().await;
         let listener = listener.map_err(|trouble| unusable(&host, trouble))?;
@@ -173,7 +176,8 @@ fn check(config: &RedisConfig) -> Result<(), ConnectError> {
 pub(crate) fn unusable(host: &str, trouble: Trouble) -> ConnectError {
     let host = host.to_owned();
     match trouble {
-        Trouble::Rejected(source) => ConnectError::Refused { host, source },
+        Trouble::Denied(source) => ConnectError::Refused { host, source },
+        Trouble::Rejected(source) => ConnectError::Rejected { host, source },
         Trouble::Unavailable(source) | Trouble::Indeterminate(source) => {
             ConnectError::Unusable { host, source }
         }
@@ -184,7 +188,7 @@ pub(crate) fn unusable(host: &str, trouble: Trouble) -> ConnectError {
         },
         other @ (Trouble::Quarantined(_) | Trouble::OtherMaxTtl { .. }) => ConnectError::Unusable {
             host,
-            source: format!("{other:?}").into(),
+            source: other.to_string().into(),
         },
     }
 }

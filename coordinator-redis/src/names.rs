@@ -51,6 +51,16 @@ impl Names {
         self.own_tag().key("tags", "")
     }
 
+    /// The command that gives a user all rights which are needed in the namespace. What fenced writes of the application write to comes
+    /// on top of it.
+    pub(crate) fn rights(&self, user: &str) -> String {
+        let namespace = &self.namespace;
+        format!(
+            "ACL SETUSER {user} ~{{{namespace}:* &{{{namespace}:* &{namespace}:wake:* +@all -@dangerous +info \
+             +config|get +cluster +role"
+        )
+    }
+
     /// A channel that one process listens on.
     pub(crate) fn own_channel(&self, random: u128) -> Bytes {
         format!("{}:wake:{random:032x}", self.namespace).into()

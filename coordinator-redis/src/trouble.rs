@@ -1,7 +1,9 @@
 //! Why a request has no answer: the call failed, or the store refuses; and the checks that all parts share.
 
+use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use coordinator_core::trust::{BadTtl, MIN_TTL};
 use coordinator_core::{
     AssignmentError, BoxError, BusError, CheckpointError, Group, Key, Keyspace, LockError,
@@ -19,8 +21,10 @@ pub(crate) enum Trouble {
     Indeterminate(BoxError),
     /// What the store forgot may still count, for so long (I2).
     Quarantined(Duration),
-    /// The request is malformed, asks for too much, or is not allowed.
+    /// The request is malformed, or asks for too much.
     Rejected(BoxError),
+    /// The user has no right to it.
+    Denied(BoxError),
     /// The namespace has another longest TTL, in milliseconds (I4).
     OtherMaxTtl {
         /// Which.
@@ -59,6 +63,19 @@ impl Trouble {
         Self::Rejected(error.into())
     }
 
+    /// The same; a denial says which channel it is of, and how the right is given.
+    pub(crate) fn advised(self, channel: Option<&Bytes>, advice: &str) -> Self {
+        let Self::Denied(source) = self else {
+            return self;
+        };
+        let of = match channel {
+            Some(channel) => format!(" (channel `{}`)", String::from_utf8_lossy(channel)),
+            None => String::new(),
+        };
+        let text = format!("{source}{of}: the user needs `{advice}`");
+        Self::Denied(text.into())
+    }
+
     /// An answer that this build cannot read: what was asked for may have been done.
     pub(crate) fn unreadable(what: &str) -> Self {
         Self::indeterminate(format!(
@@ -77,6 +94,7 @@ impl Trouble {
             Self::Unavailable(error) => Self::unavailable(error.to_string()),
             Self::Indeterminate(error) => Self::indeterminate(error.to_string()),
             Self::Rejected(error) => Self::rejected(error.to_string()),
+            Self::Denied(error) => Self::Denied(error.to_string().into()),
             Self::Quarantined(span) => Self::Quarantined(*span),
             Self::OtherMaxTtl { stored } => Self::OtherMaxTtl {
                 stored: stored.clone(),
@@ -91,6 +109,28 @@ impl Trouble {
     }
 }
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(error)
+            | Self::Indeterminate(error)
+            | Self::Rejected(error)
+            | Self::Denied(error) => error.fmt(f),
+            Self::Quarantined(ends_within) => {
+                write!(
+                    f,
+                    "the store may have lost its memory: nothing is granted for {ends_within:?}"
+                )
+            }
+            Self::OtherMaxTtl { stored } => write!(
+                f,
+                "the longest TTL of the namespace is {stored} ms: name the same in every process"
+            ),
+            Self::Elsewhere(_) => f.write_str(OF_A_CLUSTER),
+        }
+    }
+}
+
 macro_rules! into_backend_errors {
     ($($name:ident($subject:ty): $method:ident;)*) => {
         impl Trouble {$(
@@ -99,12 +139,8 @@ macro_rules! into_backend_errors {
                     Self::Unavailable(source) => $name::unavailable(operation, subject, source),
                     Self::Indeterminate(source) => $name::indeterminate(operation, subject, source),
                     Self::Quarantined(ends_within) => $name::quarantined(operation, subject, ends_within),
-                    Self::Rejected(source) => $name::rejected(operation, subject, source),
-                    Self::OtherMaxTtl { stored } => $name::rejected(
-                        operation,
-                        subject,
-                        format!("the longest TTL of the namespace is {stored} ms: name the same in every process"),
-                    ),
+                    Self::Rejected(source) | Self::Denied(source) => $name::rejected(operation, subject, source),
+                    other @ Self::OtherMaxTtl { .. } => $name::rejected(operation, subject, other.to_string()),
                     Self::Elsewhere(_) => $name::unavailable(operation, subject, OF_A_CLUSTER),
                 }
             }

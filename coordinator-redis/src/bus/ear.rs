@@ -29,6 +29,8 @@ pub(super) trait Hears: fmt::Debug + Send + Sync {
     fn message(&self, channel: &Bytes, payload: Bytes);
     /// The connection is there again, or has ended.
     fn set_connected(&self, connected: bool);
+    /// One channel is heard again, or no longer.
+    fn set_heard(&self, channel: &Bytes, heard: bool);
 }
 
 /// What is done at the echo.
@@ -40,7 +42,15 @@ pub(super) struct Ear {
     own: Bytes,
     wants: mpsc::UnboundedSender<Want>,
     echoes: Arc<Echoes>,
-    up: watch::Receiver<bool>,
+    state: watch::Receiver<State>,
+}
+
+/// How the connection is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Up,
+    /// For this reason it is not there.
+    Down(Arc<str>),
 }
 
 enum Want {
@@ -72,7 +82,7 @@ impl Ear {
         let listener = client.listen().await?;
         listener.subscribe(own.clone()).await?;
         let (wants, wanted) = mpsc::unbounded_channel();
-        let (up, is_up) = watch::channel(true);
+        let (state, states) = watch::channel(State::Up);
         let echoes = Arc::new(Echoes::default());
         let task = Task {
             listener,
@@ -80,7 +90,8 @@ impl Ear {
             own: own.clone(),
             echoes: echoes.clone(),
             used: BTreeMap::new(),
-            up,
+            refused: BTreeSet::new(),
+            state,
             wants: wants.downgrade(),
         };
         tokio::spawn(task.run(wanted));
@@ -89,7 +100,7 @@ impl Ear {
             own,
             wants,
             echoes,
-            up: is_up,
+            state: states,
         })
     }
 
@@ -100,17 +111,16 @@ impl Ear {
         channels: BTreeSet<Bytes>,
         then: Then,
     ) -> Result<Hearing, Trouble> {
-        let mut up = self.up.clone();
-        within(async {
-            up.wait_for(|up| *up)
-                .await
-                .map(drop)
-                .map_err(|_| Trouble::closed())
+        let mut state = self.state.clone();
+        self.within(async {
+            let up = state.wait_for(|state| *state == State::Up).await;
+            up.map(drop).map_err(|_| Trouble::closed())
         })
         .await?;
         let (done, answer) = oneshot::channel();
         self.wants.send(Want::Hear(channels, done)).ok();
-        let hearing = within(async { answer.await.map_err(|_| Trouble::closed())? }).await?;
+        let answer = async { answer.await.map_err(|_| Trouble::closed())? };
+        let hearing = self.within(answer).await?;
         self.echo(then).await?;
         Ok(hearing)
     }
@@ -118,9 +128,11 @@ impl Ear {
     async fn echo(&self, then: Then) -> Result<(), Trouble> {
         let (number, heard) = self.echoes.add(then);
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
-        let echoed = within(async {
-            let sent = self.client.publish(vec![(self.own.clone(), payload)]).await;
-            sent.into_iter().try_for_each(|sent| sent)?;
+        let echoed = self.within(async {
+            // Behind a cut the first call finds out that its connection is gone: an echo may come twice.
+            if self.say(&payload).await.is_err() {
+                self.say(&payload).await?;
+            }
             let cut = |_| Trouble::unavailable("the listening connection was cut");
             heard.await.map_err(cut)
         });
@@ -128,11 +140,25 @@ impl Ear {
         self.echoes.forget(number);
         echoed
     }
-}
 
-async fn within<T>(work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
-    let silent = |_| Trouble::unavailable("the listening connection is down, or silent");
-    timeout(LIVE_WITHIN, work).await.map_err(silent)?
+    async fn say(&self, payload: &Bytes) -> Result<(), Trouble> {
+        let message = (self.own.clone(), payload.clone());
+        let sent = self.client.publish(vec![message]).await;
+        sent.into_iter().try_for_each(|sent| sent)
+    }
+
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, Trouble> {
+        let silent = |_| match &*self.state.borrow() {
+            State::Up => Trouble::unavailable("the listening connection is silent"),
+            State::Down(why) => {
+                Trouble::unavailable(format!("the listening connection is down: {why}"))
+            }
+        };
+        timeout(LIVE_WITHIN, work).await.map_err(silent)?
+    }
 }
 
 impl fmt::Debug for Ear {
@@ -186,7 +212,9 @@ struct Task {
     echoes: Arc<Echoes>,
     /// How many want each channel.
     used: BTreeMap<Bytes, usize>,
-    up: watch::Sender<bool>,
+    /// Those of them that the user may hear no longer.
+    refused: BTreeSet<Bytes>,
+    state: watch::Sender<State>,
     wants: mpsc::WeakUnboundedSender<Want>,
 }
 
@@ -205,24 +233,43 @@ impl Task {
                 },
             }
         }
-        self.set_connected(false);
+        self.set(State::Down("it has ended".into()));
     }
 
-    fn hear(&self, event: ListenEvent) {
+    fn hear(&mut self, event: ListenEvent) {
         match event {
             ListenEvent::Message { channel, payload } if channel == self.own => {
                 self.echoes.heard(&payload);
             }
             ListenEvent::Message { channel, payload } => self.hears.message(&channel, payload),
-            ListenEvent::Lost => self.set_connected(false),
-            ListenEvent::Live => self.set_connected(true),
+            ListenEvent::Lost(why) => self.set(State::Down(why)),
+            ListenEvent::Live => self.set(State::Up),
+            ListenEvent::Refused { channel, why } => {
+                let shown = String::from_utf8_lossy(&channel);
+                tracing::warn!(channel = %shown, why = &*why, "a subscription is heard no longer");
+                self.hears.set_heard(&channel, false);
+                self.refused.insert(channel);
+            }
+            ListenEvent::Admitted(channel) => {
+                self.refused.remove(&channel);
+                self.hears.set_heard(&channel, true);
+            }
         }
     }
 
-    fn set_connected(&self, connected: bool) {
-        self.echoes.clear();
-        self.hears.set_connected(connected);
-        self.up.send_replace(connected);
+    fn set(&self, state: State) {
+        let is_up = state == State::Up;
+        let was_up = self.state.send_replace(state) == State::Up;
+        // A newer reason is no other state.
+        if is_up || was_up {
+            self.echoes.clear();
+            self.hears.set_connected(is_up);
+        }
+        if is_up {
+            for channel in &self.refused {
+                self.hears.set_heard(channel, false);
+            }
+        }
     }
 
     async fn add(
@@ -238,9 +285,8 @@ impl Task {
             wants,
         };
         for channel in channels {
-            if !self.used.contains_key(&channel)
-                && let Err(trouble) = self.listener.subscribe(channel.clone()).await
-            {
+            let is_heard = self.used.contains_key(&channel) && !self.refused.contains(&channel);
+            if !is_heard && let Err(trouble) = self.listener.subscribe(channel.clone()).await {
                 // What it has by now goes with it.
                 done.send(Err(trouble)).ok();
                 return;
@@ -261,6 +307,7 @@ impl Task {
                 continue;
             }
             self.used.remove(channel);
+            self.refused.remove(channel);
             if let Err(trouble) = self.listener.unsubscribe(channel.clone()).await {
                 tracing::debug!(?trouble, "a channel that nobody needs is still heard");
             }

@@ -51,10 +51,12 @@ impl From<Trouble> for Failure {
         match trouble {
             Trouble::Unavailable(error) => Self::Unavailable(error.to_string().into()),
             Trouble::Indeterminate(error) => Self::Indeterminate(error.to_string().into()),
-            Trouble::Rejected(error) => Self::Rejected(error.to_string().into()),
+            Trouble::Rejected(error) | Trouble::Denied(error) => {
+                Self::Rejected(error.to_string().into())
+            }
             other @ (Trouble::Quarantined(_)
             | Trouble::OtherMaxTtl { .. }
-            | Trouble::Elsewhere(_)) => Self::Unavailable(format!("{other:?}").into()),
+            | Trouble::Elsewhere(_)) => Self::Unavailable(other.to_string().into()),
         }
     }
 }

@@ -121,6 +121,13 @@ impl Hears for Router {
             feed.set_connected(connected);
         }
     }
+
+    fn set_heard(&self, channel: &Bytes, heard: bool) {
+        let routes = lock(&self.routes);
+        for feed in routes.channels.get(channel).into_iter().flatten() {
+            feed.set_connected(heard);
+        }
+    }
 }
 
 impl std::fmt::Debug for Router {

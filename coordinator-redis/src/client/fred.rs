@@ -39,6 +39,7 @@ pub(crate) struct FredDial {
     endpoint: Endpoint,
     connect: Duration,
     answer: Duration,
+    listen_bytes: usize,
 }
 
 impl FredDial {
@@ -47,6 +48,7 @@ impl FredDial {
             endpoint: endpoint.clone(),
             connect: config.connect_timeout,
             answer: config.response_timeout,
+            listen_bytes: config.listen_bytes,
         }
     }
 }
@@ -58,6 +60,7 @@ impl Dial for FredDial {
             host: at.clone(),
             what,
             within: self.answer,
+            listen_bytes: self.listen_bytes,
             line: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
         }))
@@ -72,6 +75,7 @@ struct FredClient {
     what: What,
     /// How long an answer may take.
     within: Duration,
+    listen_bytes: usize,
     line: Mutex<Line>,
     /// Held by who connects: one attempt at a time.
     dialling: tokio::sync::Mutex<()>,
@@ -315,6 +319,6 @@ impl Client for FredClient {
     }
 
     async fn listen(&self) -> Result<Listener, Trouble> {
-        ear::open(self.plan.clone()).await
+        ear::open(self.plan.clone(), self.shown(), self.listen_bytes).await
     }
 }

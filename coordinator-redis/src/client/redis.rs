@@ -67,11 +67,12 @@ pub(crate) struct RedisDial {
     limits: Limits,
 }
 
-/// For how long to wait.
+/// For how long to wait, and how much may wait to be heard.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     connect: Duration,
     answer: Duration,
+    listen_bytes: usize,
 }
 
 impl RedisDial {
@@ -81,6 +82,7 @@ impl RedisDial {
             limits: Limits {
                 connect: config.connect_timeout,
                 answer: config.response_timeout,
+                listen_bytes: config.listen_bytes,
             },
         }
     }
@@ -315,7 +317,8 @@ impl Client for RedisClient {
     }
 
     async fn listen(&self) -> Result<Listener, Trouble> {
-        ear::open(self.client.clone(), self.limits.connect).await
+        let limits = self.limits;
+        ear::open(self.client.clone(), limits.connect, limits.listen_bytes).await
     }
 }
 

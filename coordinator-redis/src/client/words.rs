@@ -40,6 +40,9 @@ pub(super) fn known(code: &str, detail: &str, whole: &dyn fmt::Display) -> Optio
         let stored = detail.to_owned();
         return Some((Trouble::OtherMaxTtl { stored }, false));
     }
+    if is_denial(code, detail) {
+        return Some((Trouble::Denied(whole.to_string().into()), false));
+    }
     let (_, advice) = NOT_NOW.iter().find(|(known, _)| *known == code)?;
     // A fail-over made it a replica: the next connection may find the primary.
     let is_broken = code == "READONLY";
@@ -61,6 +64,14 @@ fn elsewhere(code: &str, detail: &str) -> Option<Elsewhere> {
     });
     let slot = slot.parse().ok()?;
     Some(Elsewhere { slot, host, once })
+}
+
+/// Whether the user has no right to it, or is none. Of a command in a script servers before 7.4 say so without a code.
+fn is_denial(code: &str, detail: &str) -> bool {
+    is_refusal(code)
+        || detail.starts_with("The user executing the script can't")
+        || detail.starts_with("user executing the script can't")
+        || detail.starts_with("ACL failure in script")
 }
 
 /// Whether the server refuses the user.

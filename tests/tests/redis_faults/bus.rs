@@ -2,4 +2,5 @@
 
 mod cuts;
 mod publishers;
+mod rights;
 mod streams;

@@ -1,4 +1,5 @@
-//! A connection that listens, and connects again by itself: it never gives up, and tells when it was deaf.
+//! A connection that listens, and connects again by itself: it never gives up, tells when it was deaf, and why. A channel that the user may
+//! not hear fails alone.
 //!
 //! The library takes a subscription for made as soon as it is written, and drops what the server says to it; where the server
 //! refuses, it takes the refusal for the answer to the command that was sent next. So each wish is followed by a `PING` with a
@@ -18,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::value::{error_of, read, said};
 use super::wire::{Plan, Wire};
-use crate::client::{Channels, ListenEvent, Listener};
+use crate::client::{Channels, ListenEvent, Listener, Outage, Teller, queue};
 use crate::reply::Read as _;
 use crate::trouble::Trouble;
 
@@ -30,21 +31,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// So many messages wait within the library; they are taken as soon as they come. It takes room for each beforehand.
 const WAITING: usize = 1_024;
-/// So many events wait to be taken; what comes when there is no room is lost, and told so.
-const QUEUE: usize = 8_192;
 
-/// Connects, and listens until the listener is dropped.
-pub(super) async fn open(plan: Plan) -> Result<Listener, Trouble> {
+/// Connects, and listens until the listener is dropped. So many bytes of messages wait to be taken.
+pub(super) async fn open(plan: Plan, host: String, bytes: usize) -> Result<Listener, Trouble> {
     let first = Line::dial(&plan).await?;
-    let (events, heard) = mpsc::channel(QUEUE);
+    let (teller, heard) = queue(bytes);
     let (wanted, wants) = mpsc::channel(64);
     let ear = Ear {
         plan,
+        host,
         channels: BTreeSet::new(),
-        out: Out {
-            events,
-            is_deaf: false,
-        },
+        refused: BTreeSet::new(),
+        out: Out(teller),
+        outage: Outage::default(),
     };
     tokio::spawn(ear.run(first, wants));
     Ok(Listener::new(Arc::new(Wanted(wanted)), heard))
@@ -144,27 +143,33 @@ impl Sink {
         }
     }
 
-    async fn is_well(&mut self) -> bool {
-        matches!(timeout(PROBE_WITHIN, self.confirm()).await, Ok(Ok(())))
+    /// Says why the connection works no longer, if so. A refusal is an answer, too.
+    async fn probe(&mut self) -> Option<String> {
+        match timeout(PROBE_WITHIN, self.confirm()).await {
+            Ok(Ok(()) | Err(Trouble::Denied(_))) => None,
+            Ok(Err(trouble)) => Some(trouble.to_string()),
+            Err(_) => Some("the server did not answer a probe in time".to_owned()),
+        }
     }
 }
 
 struct Ear {
     plan: Plan,
+    host: String,
+    /// Those that are heard, or will be when there is a connection again.
     channels: BTreeSet<Bytes>,
+    /// Those that were heard, and that the user may hear no longer.
+    refused: BTreeSet<Bytes>,
     out: Out,
+    outage: Outage,
 }
 
 /// Where events go.
-struct Out {
-    events: mpsc::Sender<ListenEvent>,
-    /// Events were dropped, and that was not told yet.
-    is_deaf: bool,
-}
+struct Out(Teller);
 
 /// Why a connection is left.
 enum End {
-    Broken,
+    Broken(String),
     /// Nobody listens any more.
     Dropped,
 }
@@ -181,40 +186,56 @@ impl Ear {
                 },
             };
             match self.listen(line, &mut wants).await {
-                End::Broken => self.out.tell(ListenEvent::Lost),
+                End::Broken(why) => self.fail(&why),
                 End::Dropped => return,
             }
         }
+    }
+
+    fn fail(&mut self, why: &str) {
+        self.outage.failed(&self.host, why);
+        self.out.0.tell(ListenEvent::Lost(why.into()));
     }
 
     /// Until all channels are heard again. `None`: nobody listens any more.
     async fn dial_again(&mut self, wants: &mpsc::Receiver<Want>) -> Option<Line> {
         let mut pause = FIRST_PAUSE;
         loop {
-            if wants.is_closed() || self.out.events.is_closed() {
+            if wants.is_closed() || self.out.0.is_closed() {
                 return None;
             }
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
-            let Ok(mut line) = Line::dial(&self.plan).await else {
-                continue;
-            };
-            if self.resume(&mut line.sink).await.is_ok() {
-                self.out.tell(ListenEvent::Live);
-                return Some(line);
+            match self.connect().await {
+                Ok(line) => {
+                    self.outage.is_over(&self.host);
+                    self.out.0.tell(ListenEvent::Live);
+                    return Some(line);
+                }
+                Err(trouble) => self.fail(&trouble.to_string()),
             }
         }
     }
 
-    async fn resume(&self, sink: &mut Sink) -> Result<(), Trouble> {
-        let late = |_| Trouble::unavailable("the server did not answer in time");
-        let resumed = async {
-            for channel in &self.channels {
-                sink.wish(channel, true).await?;
+    /// A connection that hears all channels which the user may hear.
+    async fn connect(&mut self) -> Result<Line, Trouble> {
+        let mut line = Line::dial(&self.plan).await?;
+        for channel in self.channels.clone() {
+            match line.sink.wish(&channel, true).await {
+                Ok(()) => {}
+                Err(trouble @ Trouble::Denied(_)) => self.refuse(channel, &trouble),
+                Err(trouble) => return Err(trouble),
             }
-            Ok(())
-        };
-        timeout(self.plan.within, resumed).await.map_err(late)?
+        }
+        Ok(line)
+    }
+
+    /// A channel was heard until now.
+    fn refuse(&mut self, channel: Bytes, trouble: &Trouble) {
+        self.channels.remove(&channel);
+        self.refused.insert(channel.clone());
+        let why = trouble.to_string().into();
+        self.out.0.tell(ListenEvent::Refused { channel, why });
     }
 
     async fn listen(&mut self, line: Line, wants: &mut mpsc::Receiver<Want>) -> End {
@@ -224,54 +245,88 @@ impl Ear {
         } = line;
         let mut ticks = interval(PROBE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let closed = || End::Broken("the connection was closed".to_owned());
         loop {
-            tokio::select! {
-                event = heard.recv() => if !self.out.hear(event) {
-                    return End::Broken;
+            let broken = tokio::select! {
+                event = heard.recv() => if self.out.hear(event) {
+                    None
+                } else {
+                    return closed();
                 },
                 () = sink.wire.ended() => {
                     self.out.drain(&mut heard);
-                    return End::Broken;
+                    return closed();
                 },
                 want = wants.recv() => match want {
-                    Some(want) => if !self.serve(&mut sink, &mut heard, want).await {
-                        return End::Broken;
-                    },
+                    Some(want) => self.serve(&mut sink, &mut heard, want).await,
                     None => return End::Dropped,
                 },
-                _ = ticks.tick() => {
-                    if !self.out.meanwhile(&mut heard, sink.is_well()).await {
-                        return End::Broken;
-                    }
-                }
+                _ = ticks.tick() => match self.out.meanwhile(&mut heard, sink.probe()).await {
+                    None => self.try_refused(&mut sink, &mut heard).await,
+                    broken => broken,
+                },
+            };
+            if let Some(why) = broken {
+                return End::Broken(why);
             }
         }
     }
 
-    /// Says whether the connection still works.
+    /// Says why the connection works no longer, if so.
     async fn serve(
         &mut self,
         sink: &mut Sink,
         heard: &mut broadcast::Receiver<Message>,
         want: Want,
-    ) -> bool {
-        let wish = sink.wish(&want.channel, want.hears);
-        let answer = self.out.meanwhile(heard, wish).await;
-        let is_well = !matches!(answer, Err(Trouble::Unavailable(_)));
-        if answer.is_ok() && want.hears {
-            self.channels.insert(want.channel);
-        } else if !want.hears {
-            self.channels.remove(&want.channel);
+    ) -> Option<String> {
+        let Want {
+            channel,
+            hears,
+            done,
+        } = want;
+        let answer = self.out.meanwhile(heard, sink.wish(&channel, hears)).await;
+        if !hears {
+            self.channels.remove(&channel);
+            self.refused.remove(&channel);
+        } else if answer.is_ok() {
+            self.admit(channel);
         }
-        want.done.send(answer).ok();
-        is_well
+        let broken = match &answer {
+            Err(Trouble::Unavailable(error)) => Some(error.to_string()),
+            _ => None,
+        };
+        done.send(answer).ok();
+        broken
+    }
+
+    fn admit(&mut self, channel: Bytes) {
+        if self.refused.remove(&channel) {
+            self.out.0.tell(ListenEvent::Admitted(channel.clone()));
+        }
+        self.channels.insert(channel);
+    }
+
+    /// Perhaps the user may hear them again. Says why the connection works no longer, if so.
+    async fn try_refused(
+        &mut self,
+        sink: &mut Sink,
+        heard: &mut broadcast::Receiver<Message>,
+    ) -> Option<String> {
+        for channel in self.refused.clone() {
+            match self.out.meanwhile(heard, sink.wish(&channel, true)).await {
+                Ok(()) => self.admit(channel),
+                Err(Trouble::Unavailable(error)) => return Some(error.to_string()),
+                Err(_) => {}
+            }
+        }
+        None
     }
 }
 
 impl Out {
     /// Hears while something is done: what the library keeps back is soon too much for it.
     async fn meanwhile<T>(
-        &mut self,
+        &self,
         heard: &mut broadcast::Receiver<Message>,
         work: impl Future<Output = T>,
     ) -> T {
@@ -287,27 +342,27 @@ impl Out {
     }
 
     /// Says whether there may be more.
-    fn hear(&mut self, event: Result<Message, RecvError>) -> bool {
+    fn hear(&self, event: Result<Message, RecvError>) -> bool {
         match event {
             Ok(message) => self.pass(message),
-            Err(RecvError::Lagged(_)) => self.is_deaf = true,
+            Err(RecvError::Lagged(_)) => self.0.missed(),
             Err(RecvError::Closed) => return false,
         }
         true
     }
 
     /// What came before the end.
-    fn drain(&mut self, heard: &mut broadcast::Receiver<Message>) {
+    fn drain(&self, heard: &mut broadcast::Receiver<Message>) {
         loop {
             match heard.try_recv() {
                 Ok(message) => self.pass(message),
-                Err(TryRecvError::Lagged(_)) => self.is_deaf = true,
+                Err(TryRecvError::Lagged(_)) => self.0.missed(),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    fn pass(&mut self, message: Message) {
+    fn pass(&self, message: Message) {
         let payload = match message.value {
             Value::Bytes(bytes) => bytes,
             Value::String(text) => text.into_inner(),
@@ -315,18 +370,6 @@ impl Out {
             _ => return,
         };
         let channel = message.channel.into_inner();
-        self.tell(ListenEvent::Message { channel, payload });
-    }
-
-    /// What finds no room is lost; who takes the next event is told first.
-    fn tell(&mut self, event: ListenEvent) {
-        if self.is_deaf && self.events.capacity() < 3 {
-            return;
-        }
-        if std::mem::take(&mut self.is_deaf) {
-            self.events.try_send(ListenEvent::Lost).ok();
-            self.events.try_send(ListenEvent::Live).ok();
-        }
-        self.is_deaf = self.events.try_send(event).is_err();
+        self.0.tell(ListenEvent::Message { channel, payload });
     }
 }

@@ -1,4 +1,7 @@
-//! A connection that listens, and connects again by itself: it never gives up, and tells when it was deaf.
+//! A connection that listens, and connects again by itself: it never gives up, tells when it was deaf, and why.
+//!
+//! A channel that the user may not hear fails alone: at once for who asks for it; and where a right was taken away in the meantime, the
+//! others are heard on, and it is tried again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::errors::refused;
-use crate::client::{Channels, ListenEvent, Listener};
+use crate::client::{Channels, ListenEvent, Listener, Outage, Teller, queue};
 use crate::trouble::Trouble;
 
 /// U5: a listener that hears nothing cannot tell silence from a dead peer.
@@ -22,20 +25,24 @@ const PROBE_WITHIN: Duration = Duration::from_secs(2);
 /// How long to wait before connecting again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// So many events wait to be taken; what comes when there is no room is lost, and told so.
-const QUEUE: usize = 8_192;
 
-/// Connects, and listens until the listener is dropped.
-pub(super) async fn open(client: Client, within: Duration) -> Result<Listener, Trouble> {
+/// Connects, and listens until the listener is dropped. So many bytes of messages wait to be taken.
+pub(super) async fn open(
+    client: Client,
+    within: Duration,
+    bytes: usize,
+) -> Result<Listener, Trouble> {
     let first = dial(&client, within).await?;
-    let (events, heard) = mpsc::channel(QUEUE);
+    let (teller, heard) = queue(bytes);
     let (wanted, wants) = mpsc::channel(64);
     let ear = Ear {
+        host: client.get_connection_info().addr().to_string(),
         client,
         within,
         channels: BTreeSet::new(),
-        events,
-        is_deaf: false,
+        refused: BTreeSet::new(),
+        teller,
+        outage: Outage::default(),
     };
     tokio::spawn(ear.run(first, wants));
     Ok(Listener::new(Arc::new(Wanted(wanted)), heard))
@@ -86,18 +93,29 @@ impl Channels for Wanted {
 
 struct Ear {
     client: Client,
+    host: String,
     within: Duration,
+    /// Those that are heard, or will be when there is a connection again.
     channels: BTreeSet<Bytes>,
-    events: mpsc::Sender<ListenEvent>,
-    /// Events were dropped, and that was not told yet.
-    is_deaf: bool,
+    /// Those that were heard, and that the user may hear no longer.
+    refused: BTreeSet<Bytes>,
+    teller: Teller,
+    outage: Outage,
 }
 
 /// Why a connection is left.
 enum End {
-    Broken,
+    Broken(String),
     /// Nobody listens any more.
     Dropped,
+}
+
+/// Why a channel is not heard.
+enum NotHeard {
+    /// The user may not.
+    Refused(Trouble),
+    /// The connection is of no use.
+    Broken(Trouble),
 }
 
 impl Ear {
@@ -113,30 +131,57 @@ impl Ear {
             };
             let (sink, stream) = line.split();
             match self.listen(sink, stream, &mut wants).await {
-                End::Broken => self.tell(ListenEvent::Lost),
+                End::Broken(why) => self.fail(&why),
                 End::Dropped => return,
             }
         }
+    }
+
+    fn fail(&mut self, why: &str) {
+        self.outage.failed(&self.host, why);
+        self.teller.tell(ListenEvent::Lost(why.into()));
     }
 
     /// Until all channels are heard again. `None`: nobody listens any more.
     async fn dial_again(&mut self, wants: &mpsc::Receiver<Want>) -> Option<PubSub> {
         let mut pause = FIRST_PAUSE;
         loop {
-            if wants.is_closed() || self.events.is_closed() {
+            if wants.is_closed() || self.teller.is_closed() {
                 return None;
             }
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
-            let Ok(mut line) = dial(&self.client, self.within).await else {
-                continue;
-            };
-            let heard = timeout(self.within, resume(&mut line, &self.channels)).await;
-            if matches!(heard, Ok(Ok(()))) {
-                self.tell(ListenEvent::Live);
-                return Some(line);
+            match self.connect().await {
+                Ok(line) => {
+                    self.outage.is_over(&self.host);
+                    self.teller.tell(ListenEvent::Live);
+                    return Some(line);
+                }
+                Err(trouble) => self.fail(&trouble.to_string()),
             }
         }
+    }
+
+    /// A connection that hears all channels which the user may hear.
+    async fn connect(&mut self) -> Result<PubSub, Trouble> {
+        let mut line = dial(&self.client, self.within).await?;
+        for channel in self.channels.clone() {
+            let heard = subscribe(self.within, line.subscribe(channel.as_ref())).await;
+            match heard {
+                Ok(()) => {}
+                Err(NotHeard::Refused(trouble)) => self.refuse(channel, &trouble),
+                Err(NotHeard::Broken(trouble)) => return Err(trouble),
+            }
+        }
+        Ok(line)
+    }
+
+    /// A channel was heard until now.
+    fn refuse(&mut self, channel: Bytes, trouble: &Trouble) {
+        self.channels.remove(&channel);
+        self.refused.insert(channel.clone());
+        let why = trouble.to_string().into();
+        self.teller.tell(ListenEvent::Refused { channel, why });
     }
 
     async fn listen(
@@ -148,75 +193,107 @@ impl Ear {
         let mut ticks = interval(PROBE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let broken = tokio::select! {
                 message = stream.next() => match message {
-                    Some(message) => self.hear(&message),
-                    None => return End::Broken,
+                    Some(message) => {
+                        self.hear(&message);
+                        None
+                    }
+                    None => return End::Broken("the connection was closed".to_owned()),
                 },
                 want = wants.recv() => match want {
-                    Some(want) => if !self.serve(&mut sink, want).await {
-                        return End::Broken;
-                    },
+                    Some(want) => self.serve(&mut sink, want).await,
                     None => return End::Dropped,
                 },
-                _ = ticks.tick() => {
-                    let answer = timeout(PROBE_WITHIN, sink.ping::<redis::Value>()).await;
-                    if !matches!(answer, Ok(Ok(_))) {
-                        return End::Broken;
-                    }
-                }
+                _ = ticks.tick() => match probe(&mut sink).await {
+                    None => self.try_refused(&mut sink).await,
+                    broken => broken,
+                },
+            };
+            if let Some(why) = broken {
+                return End::Broken(why);
             }
         }
     }
 
-    fn hear(&mut self, message: &redis::Msg) {
+    fn hear(&self, message: &redis::Msg) {
         let payload = Bytes::copy_from_slice(message.get_payload_bytes());
         if let Ok(channel) = message.get_channel::<Vec<u8>>() {
             let channel = channel.into();
-            self.tell(ListenEvent::Message { channel, payload });
+            self.teller.tell(ListenEvent::Message { channel, payload });
         }
     }
 
-    /// What finds no room is lost; who takes the next event is told first.
-    fn tell(&mut self, event: ListenEvent) {
-        if self.is_deaf && self.events.capacity() < 3 {
-            return;
-        }
-        if std::mem::take(&mut self.is_deaf) {
-            self.events.try_send(ListenEvent::Lost).ok();
-            self.events.try_send(ListenEvent::Live).ok();
-        }
-        self.is_deaf = self.events.try_send(event).is_err();
-    }
-
-    /// Says whether the connection still works.
-    async fn serve(&mut self, sink: &mut PubSubSink, want: Want) -> bool {
-        let channel = want.channel.as_ref();
-        let asked = async {
-            if want.hears {
-                sink.subscribe(channel).await
-            } else {
-                sink.unsubscribe(channel).await
+    /// Says why the connection works no longer, if so.
+    async fn serve(&mut self, sink: &mut PubSubSink, want: Want) -> Option<String> {
+        let Want {
+            channel,
+            hears,
+            done,
+        } = want;
+        let answer = if hears {
+            subscribe(self.within, sink.subscribe(channel.as_ref())).await
+        } else {
+            self.channels.remove(&channel);
+            self.refused.remove(&channel);
+            subscribe(self.within, sink.unsubscribe(channel.as_ref())).await
+        };
+        let (broken, answer) = match answer {
+            Ok(()) if hears => {
+                self.admit(channel);
+                (None, Ok(()))
             }
+            Ok(()) => (None, Ok(())),
+            Err(NotHeard::Refused(trouble)) => (None, Err(trouble)),
+            Err(NotHeard::Broken(trouble)) => (Some(trouble.to_string()), Err(trouble)),
         };
-        let answer = match timeout(self.within, asked).await {
-            Ok(answer) => answer.map_err(refused),
-            Err(_) => Err(Trouble::unavailable("the server did not answer in time")),
-        };
-        let is_well = !matches!(answer, Err(Trouble::Unavailable(_)));
-        if answer.is_ok() && want.hears {
-            self.channels.insert(want.channel);
-        } else if !want.hears {
-            self.channels.remove(&want.channel);
+        done.send(answer).ok();
+        broken
+    }
+
+    fn admit(&mut self, channel: Bytes) {
+        if self.refused.remove(&channel) {
+            self.teller.tell(ListenEvent::Admitted(channel.clone()));
         }
-        want.done.send(answer).ok();
-        is_well
+        self.channels.insert(channel);
+    }
+
+    /// Perhaps the user may hear them again. Says why the connection works no longer, if so.
+    async fn try_refused(&mut self, sink: &mut PubSubSink) -> Option<String> {
+        for channel in self.refused.clone() {
+            match subscribe(self.within, sink.subscribe(channel.as_ref())).await {
+                Ok(()) => self.admit(channel),
+                Err(NotHeard::Refused(_)) => {}
+                Err(NotHeard::Broken(trouble)) => return Some(trouble.to_string()),
+            }
+        }
+        None
     }
 }
 
-async fn resume(line: &mut PubSub, channels: &BTreeSet<Bytes>) -> Result<(), RedisError> {
-    for channel in channels {
-        line.subscribe(channel.as_ref()).await?;
+/// Waits for the confirmation.
+async fn subscribe(
+    within: Duration,
+    asked: impl Future<Output = Result<(), RedisError>>,
+) -> Result<(), NotHeard> {
+    match timeout(within, asked).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(match refused(error) {
+            denied @ Trouble::Denied(_) => NotHeard::Refused(denied),
+            other => NotHeard::Broken(other),
+        }),
+        Err(_) => Err(NotHeard::Broken(Trouble::unavailable(
+            "the server did not answer in time",
+        ))),
     }
-    Ok(())
+}
+
+/// Says why the connection works no longer, if so. An error is an answer, too.
+async fn probe(sink: &mut PubSubSink) -> Option<String> {
+    match timeout(PROBE_WITHIN, sink.ping::<redis::Value>()).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) if error.code().is_some() => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("the server did not answer a probe in time".to_owned()),
+    }
 }

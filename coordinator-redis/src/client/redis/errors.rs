@@ -24,7 +24,10 @@ pub(super) fn failed(error: RedisError) -> (Trouble, bool) {
 
 /// No connection could be made, so nothing was sent.
 pub(super) fn refused(error: RedisError) -> Trouble {
-    Trouble::Unavailable(error.into())
+    match failed(error).0 {
+        Trouble::Indeterminate(error) | Trouble::Rejected(error) => Trouble::Unavailable(error),
+        other => other,
+    }
 }
 
 /// Why no first connection could be made.

@@ -1,0 +1,142 @@
+//! Channels that the user may not hear, and a listener that is not there: who is told, of what, and who is not.
+
+use std::sync::Arc;
+
+use coordinator_core::{
+    Backend, BusError, ClusterBus, Feed, FeedEvent, Frame, Instance, MemberId, Start, Topic,
+};
+use coordinator_redis::{RedisBackend, RedisConfig};
+use coordinator_tests::servers::{Proxy, Redis};
+use tokio::time::timeout;
+
+use crate::kit::{CLIENTS, LONG, Place, Tested, chain};
+
+const HEARD: Topic = Topic::new("heard");
+const TAKEN: Topic = Topic::new("taken");
+const NEVER: Topic = Topic::new("never");
+
+async fn bus(url: &str) -> Tested<Arc<dyn ClusterBus>> {
+    let config = RedisConfig::from_url(url)?;
+    let backend = Backend::from(RedisBackend::connect(config).await?);
+    Ok(backend.bus.expect("it has a bus"))
+}
+
+/// Lets the guest hear these topics, and no others.
+async fn admit(server: &Redis, place: &Place, topics: &[&Topic]) -> Tested {
+    let ours = place.namespace();
+    let mut rule = vec!["ACL".to_owned(), "SETUSER".to_owned(), "guest".to_owned()];
+    let rights = ["on", ">open-sesame", "~*", "+@all", "resetchannels"];
+    rule.extend(rights.map(str::to_owned));
+    rule.extend([format!("&{{{ours}:}}*"), format!("&{ours}:wake:*")]);
+    rule.extend(topics.iter().map(|topic| format!("&{{{ours}:{topic}}}*")));
+    let rule: Vec<&str> = rule.iter().map(String::as_str).collect();
+    server.ask(&rule).await?;
+    Ok(())
+}
+
+fn frame(topic: &Topic, sequence: u64) -> Frame {
+    let (origin, instance) = (MemberId::from("p"), Instance::from_bytes([1; 16]));
+    Frame::new(topic.clone(), origin, instance, sequence.to_string().into()).sequence(sequence)
+}
+
+/// The number of the next message, and what came before it.
+async fn next(feed: &mut Box<dyn Feed>) -> Tested<(u64, Vec<FeedEvent>)> {
+    let mut before = Vec::new();
+    loop {
+        match timeout(LONG, feed.next()).await? {
+            Some(FeedEvent::Frame { frame, .. }) => return Ok((frame.sequence, before)),
+            Some(other) => before.push(other),
+            None => anyhow::bail!("it has ended, behind {before:?}"),
+        }
+    }
+}
+
+/// One who asks for a channel that it may not hear is told which, and what to do; nobody else notices. When a
+/// right is taken away, the other channels come back, and that one with the right.
+#[tokio::test]
+async fn a_channel_that_is_refused_is_refused_alone() -> Tested {
+    for client in CLIENTS {
+        let Some(server) = Redis::start(&[]).await? else {
+            return Ok(());
+        };
+        let place = Place::on(client, &server);
+        admit(&server, &place, &[&HEARD, &TAKEN]).await?;
+        let ours = bus(&place.url()).await?;
+        let guest = format!("redis://guest:open-sesame@127.0.0.1:{}", server.port());
+        let bus = bus(&place.at(&guest)).await?;
+        let mut heard = bus.subscribe(&[HEARD], Start::Now).await?;
+        let mut taken = bus.subscribe(&[TAKEN], Start::Now).await?;
+        let refused = bus.subscribe(&[NEVER], Start::Now).await;
+        let error = refused.map(drop).expect_err("the guest may not");
+        assert!(matches!(error, BusError::Rejected { .. }), "{error:?}");
+        let text = chain(&error);
+        println!("{text}");
+        assert!(text.contains("{ours:never}:bus:"), "{text}");
+        assert!(text.contains("ACL SETUSER guest "), "{text}");
+        ours.publish(&[frame(&HEARD, 1), frame(&TAKEN, 1)]).await?;
+        assert_eq!(next(&mut heard).await?, (1, vec![]), "it was not cut off");
+        assert_eq!(next(&mut taken).await?, (1, vec![]));
+
+        admit(&server, &place, &[&HEARD]).await?;
+        loop {
+            match timeout(LONG, heard.next()).await? {
+                Some(FeedEvent::Connected) => break,
+                Some(_) => {}
+                None => anyhow::bail!("it has ended"),
+            }
+        }
+        ours.publish(&[frame(&HEARD, 2), frame(&TAKEN, 2)]).await?;
+        assert_eq!(next(&mut heard).await?.0, 2, "it is heard again");
+        let again = bus.subscribe(&[TAKEN], Start::Now).await;
+        let text = chain(&again.map(drop).expect_err("the guest may no longer"));
+        assert!(text.contains("{ours:taken}:bus:"), "{text}");
+
+        admit(&server, &place, &[&HEARD, &TAKEN]).await?;
+        let mut number = 2;
+        let (found, before) = loop {
+            number += 1;
+            ours.publish(&[frame(&TAKEN, number)]).await?;
+            let soon = std::time::Duration::from_millis(200);
+            if let Ok(found) = timeout(soon, next(&mut taken)).await {
+                break found?;
+            }
+            assert!(number < 100, "it is not tried again");
+        };
+        assert_eq!(found, number);
+        assert_eq!(before.first(), Some(&FeedEvent::Disconnected), "{before:?}");
+        assert_eq!(before.last(), Some(&FeedEvent::Connected), "{before:?}");
+    }
+    Ok(())
+}
+
+/// Who subscribes while nothing is heard is told why.
+#[tokio::test]
+async fn a_subscription_without_a_listener_is_told_why_there_is_none() -> Tested {
+    for client in CLIENTS {
+        let Some(place) = Place::shared(client) else {
+            return Ok(());
+        };
+        let proxy = Proxy::before(place.server()).await?;
+        let bus = bus(&place.through(&proxy)).await?;
+        let mut feed = bus.subscribe(&[HEARD], Start::Now).await?;
+        proxy.refuse().await?;
+        proxy.close_all().await;
+        assert_eq!(
+            timeout(LONG, feed.next()).await?,
+            Some(FeedEvent::Disconnected)
+        );
+        let refused = bus.subscribe(&[TAKEN], Start::Now).await;
+        let error = refused.map(drop).expect_err("nothing is heard");
+        assert!(matches!(error, BusError::Unavailable { .. }), "{error:?}");
+        let text = chain(&error);
+        println!("{text}");
+        assert!(text.contains("is down: "), "{text}");
+        proxy.accept().await?;
+        assert_eq!(
+            timeout(LONG, feed.next()).await?,
+            Some(FeedEvent::Connected)
+        );
+        timeout(LONG, bus.subscribe(&[TAKEN], Start::Now)).await??;
+    }
+    Ok(())
+}
