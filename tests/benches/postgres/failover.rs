@@ -8,7 +8,8 @@ use anyhow::Context;
 use coordinator_tests::servers::{Direction, Mode, Program, Proxy};
 use tokio::time::{sleep, timeout};
 
-use crate::figure::{Figure, Target, Unit, middle, worst};
+use crate::figure::{Figure, Target, Unit, worst};
+use crate::handover::{Way, by_hand};
 use crate::nodes::{PATIENCE, after, first_of, process};
 use crate::raw::{Session, session};
 use crate::run::Bench;
@@ -117,56 +118,63 @@ impl Fleet {
 /// `kill -9`, on a direct path.
 pub(crate) async fn killed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut fleet = Fleet::alike(bench, "leader_killed", TTL).await?;
-    let spans = fleet.kill(bench.rounds(50)).await?;
-    let what = |which| format!("kill −9 of the leader to the next one, direct path: {which}");
-    let most = spans.len();
-    Ok(vec![
-        Figure::alone(
-            what("p50"),
-            Unit::Seconds,
-            middle(&spans),
-            Target::AtMost(0.010),
-        ),
-        Figure::alone(
-            what(&format!("worst of {most}")),
-            Unit::Seconds,
-            worst(&spans),
-            Target::AtMost(0.050),
-        ),
-    ])
+    let mut rounds = Vec::new();
+    for _ in 0..bench.rounds(50) {
+        let raw = by_hand(&bench.url(), Way::Vanishes).await?;
+        rounds.extend(fleet.kill(1).await?.into_iter().map(|ours| (raw, ours)));
+    }
+    let what = "kill −9 of the leader to the next one, direct path";
+    Ok(changes(what, &rounds, 0.010, Target::AtMost(0.050)))
 }
 
 /// From the end of the leader's work to its successor's beginning.
 pub(crate) async fn resigned(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut fleet = Fleet::alike(bench, "leader_resigned", TTL).await?;
-    let mut spans = Vec::new();
+    let mut rounds = Vec::new();
     for _ in 0..bench.rounds(50) {
+        let raw = by_hand(&bench.url(), Way::Unlocks).await?;
         fleet.leader().tell("resign e")?;
         let stopped = fleet.leader().until("stopped e ", PATIENCE).await?;
         let old = fleet.leader;
         let (leader, span) = fleet.next(stopped.at).await?;
-        spans.push(span);
+        rounds.push((raw, span));
         fleet.leader = leader;
         fleet.programs[old].until("resigned e", PATIENCE).await?;
         let order = fleet.order.clone();
         fleet.programs[old].tell(&order)?;
         fleet.all_wait().await?;
     }
-    let what = |which| format!("clean resign to the next leader: {which}");
-    Ok(vec![
-        Figure::alone(
-            what("p50"),
+    let what = "clean resign to the next leader";
+    Ok(changes(what, &rounds, 0.003, Target::Nothing))
+}
+
+/// The middle and the worst of changes of leaders, beside those by hand.
+fn changes(
+    what: &str,
+    rounds: &[(Duration, Duration)],
+    middle: f64,
+    at_worst: Target,
+) -> Vec<Figure> {
+    let (raw, ours): (Vec<_>, Vec<_>) = rounds.iter().copied().unzip();
+    let seconds = rounds
+        .iter()
+        .map(|(raw, ours)| (raw.as_secs_f64(), ours.as_secs_f64()));
+    let seconds: Vec<_> = seconds.collect();
+    let what = |which: &str| format!("{what}: {which}; raw: a lock that passes on, and one commit");
+    vec![
+        Figure::paired(
+            &what("p50"),
             Unit::Seconds,
-            middle(&spans),
-            Target::AtMost(0.003),
+            &seconds,
+            Target::AtMost(middle),
         ),
-        Figure::alone(
-            what("worst of 50"),
+        Figure::paired(
+            &what(&format!("worst of {}", ours.len())),
             Unit::Seconds,
-            worst(&spans),
-            Target::Nothing,
+            &[(worst(&raw), worst(&ours))],
+            at_worst,
         ),
-    ])
+    ]
 }
 
 /// SIGSTOP: everything stays connected, and nothing is sent any more.

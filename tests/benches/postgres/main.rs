@@ -21,6 +21,8 @@ mod failover;
 #[cfg(unix)]
 mod figure;
 #[cfg(unix)]
+mod handover;
+#[cfg(unix)]
 mod host;
 #[cfg(unix)]
 mod idle;
