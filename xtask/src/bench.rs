@@ -28,19 +28,24 @@ const TARGETS: &[(&str, Target)] = &[
     ("bus/50_subscribers", Target::AtLeast(200e3)),
 ];
 
-/// The benchmark that measures a store, not ours alone: only by its name, for it takes ten minutes.
-const OF_POSTGRES: &str = "postgres";
+/// The benchmark that measures what works on a store: only by the store's name, for it takes ten minutes.
+const OF_STORES: &str = "stores";
+
+/// The stores that it knows.
+const STORES: [&str; 2] = ["postgres", "redis"];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
-    if let Some((OF_POSTGRES, groups)) = split(arguments) {
-        return of_postgres(groups);
+    if let [store, ..] = arguments
+        && STORES.contains(&store.as_str())
+    {
+        return of_stores(arguments);
     }
     let figures = process::target_dir().join("criterion");
     let benches = artifacts::build(
         "bench",
         &["bench", "--workspace", "--all-features", "--no-run"],
     )?;
-    for bench in benches.iter().filter(|bench| bench.name != OF_POSTGRES) {
+    for bench in benches.iter().filter(|bench| bench.name != OF_STORES) {
         let mut command = Command::new(&bench.executable);
         command.arg("--bench").args(arguments).stdin(Stdio::null());
         command
@@ -64,22 +69,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-fn split(arguments: &[String]) -> Option<(&str, &[String])> {
-    let (first, others) = arguments.split_first()?;
-    Some((first, others))
-}
-
 /// It starts its servers and nodes by itself, and shows its own table.
-fn of_postgres(groups: &[String]) -> Result<(), Error> {
-    let bench = [
-        "bench",
-        "--package",
-        "coordinator-tests",
-        "--bench",
-        OF_POSTGRES,
-        "--",
-    ];
-    process::run(process::cargo(bench).args(groups))
+fn of_stores(arguments: &[String]) -> Result<(), Error> {
+    let package = "coordinator-tests";
+    let bench = ["bench", "--package", package, "--bench", OF_STORES, "--"];
+    process::run(process::cargo(bench).args(arguments))
 }
 
 /// What one benchmark measured.

@@ -47,8 +47,8 @@ usage: cargo xtask <command> [arguments]
   bench [FILTER]         run the benchmarks whose id contains FILTER, optimised, and show all
                          figures in one table, against their targets
   bench postgres [GROUP..]
-                         measure the Postgres backend on a private server, beside what can be
-                         written by hand; --list names the groups of figures
+  bench redis [GROUP..]  measure that backend on a private server, beside what can be written by
+                         hand; --list names the groups of figures
   soak [--minutes N] [--seed S] [--trace]
                          nodes as processes on a private server, under random faults, for 30
                          minutes; then look for two holders, lost messages, and leaks

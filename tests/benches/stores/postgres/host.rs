@@ -15,11 +15,11 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::Bench;
+use super::raw::{Session, session};
 use crate::figure::{Figure, Target, Unit};
-use crate::nodes::node;
-use crate::raw::{Session, message, session};
-use crate::run::Bench;
-use crate::throughput::shut_down;
+use crate::messages::{message, rate};
+use crate::nodes::shut_down;
 
 /// So many sessions of the application work at once.
 const SESSIONS: usize = 8;
@@ -40,9 +40,9 @@ const TABLES: &str = "CREATE TABLE IF NOT EXISTS host_account (id int PRIMARY KE
     INSERT INTO host_account SELECT n, 0 FROM generate_series(1, 10000) n ON CONFLICT DO NOTHING";
 
 /// The slowdown, for an application that commits on several sessions without a pause.
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let publisher = node(bench, "host", Spill::Overflow).await?;
-    let subscriber = node(bench, "host", Spill::Overflow).await?;
+pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let publisher = bench.node("host", Spill::Overflow).await?;
+    let subscriber = bench.node("host", Spill::Overflow).await?;
     let topic: Topic<String> = Topic::named("bench");
     let mut messages = subscriber.bus().subscribe(&topic).await?;
     let reader = tokio::spawn(async move { while messages.next().await.is_some() {} });
@@ -148,7 +148,7 @@ impl Host {
         let (before, began) = (self.done.load(Ordering::Relaxed), Instant::now());
         sleep(BLOCK).await;
         let done = self.done.load(Ordering::Relaxed) - before;
-        crate::raw::rate(done, began.elapsed())
+        rate(done, began.elapsed())
     }
 
     async fn end(mut self) -> anyhow::Result<()> {

@@ -1,9 +1,8 @@
-//! `cargo xtask bench postgres`: what the Postgres backend costs, beside the best that can be
-//! written by hand against the same server for the same job.
+//! `cargo xtask bench postgres`, `cargo xtask bench redis`: what a backend costs, beside the best that
+//! can be written by hand against the same server for the same job.
 //!
 //! The raw figure and ours alternate within one run, round by round, so that both meet the same
-//! weather; the ratio is the median of the rounds' ratios. The server is a private one, on the disk,
-//! and syncs.
+//! weather; the ratio is the median of the rounds' ratios. The server is a private one.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,29 +14,23 @@
 )]
 
 #[cfg(unix)]
-mod durable;
-#[cfg(unix)]
-mod failover;
-#[cfg(unix)]
 mod figure;
 #[cfg(unix)]
-mod handover;
+mod fleet;
 #[cfg(unix)]
-mod host;
+mod flow;
 #[cfg(unix)]
-mod idle;
-#[cfg(unix)]
-mod latency;
+mod messages;
 #[cfg(unix)]
 mod nodes;
 #[cfg(unix)]
-mod raw;
+mod pace;
+#[cfg(unix)]
+mod postgres;
+#[cfg(unix)]
+mod redis;
 #[cfg(unix)]
 mod run;
-#[cfg(unix)]
-mod shards;
-#[cfg(unix)]
-mod throughput;
 
 #[cfg(unix)]
 fn main() -> anyhow::Result<()> {

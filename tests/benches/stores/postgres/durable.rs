@@ -1,29 +1,30 @@
 //! Messages that have a row.
 
-use std::collections::VecDeque;
+use std::slice;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use coordinator_node::{Incoming, Topic};
+use coordinator_node::Topic;
 use coordinator_postgres::Spill;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Bench;
+use super::raw::{Session, listener, notifier, session};
 use crate::figure::{Figure, Target, Unit};
-use crate::nodes::{PATIENCE, node};
-use crate::raw::{Session, listener, message, notifier, rate, session};
-use crate::run::Bench;
-use crate::throughput::shut_down;
+use crate::flow::{self, AHEAD, BYTES, Flow, ROUND};
+use crate::messages::{message, rate};
+use crate::nodes::{PATIENCE, shut_down};
 
-const ROUND: Duration = Duration::from_millis(1500);
-const BYTES: usize = 100;
 /// So many rows in one statement, by hand; twice as many messages are under way on our side, so that
 /// one batch is filled while another is written.
 const ROWS: usize = 100;
+const OURS: Flow = Flow {
+    under_way: 2 * ROWS,
+    step: 1,
+};
 const WRITERS: usize = 16;
-/// How far the publisher may be ahead of the subscriber.
-const AHEAD: usize = 4_096;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS raw_log (id bigint GENERATED ALWAYS AS IDENTITY \
     PRIMARY KEY, topic text NOT NULL, payload text NOT NULL, \
@@ -33,14 +34,16 @@ const INSERT: &str =
 const READ: &str = "SELECT id, payload FROM raw_log WHERE topic = 'bench' AND id > $1 ORDER BY id";
 
 /// One publisher, one subscriber: 100 rows, then one doorbell; both are awake at once.
-pub(crate) async fn packed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let publisher = node(bench, "durable_packed", Spill::Always).await?;
-    let subscriber = node(bench, "durable_packed", Spill::Always).await?;
+pub(super) async fn packed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let publisher = bench.node("durable_packed", Spill::Always).await?;
+    let subscriber = bench.node("durable_packed", Spill::Always).await?;
     session(&bench.url()).await?.batch_execute(TABLE).await?;
     let mut rounds = Vec::new();
     for round in 0..=bench.rounds(7) {
         let raw = raw_packed(&bench.url()).await?;
-        let ours = ours_packed(&publisher, &subscriber).await?;
+        let ours = OURS
+            .concurrently(&publisher.bus(), slice::from_ref(&subscriber))
+            .await?;
         if round > 0 {
             rounds.push((raw, ours));
         }
@@ -109,64 +112,14 @@ async fn read_raw(
     Ok(())
 }
 
-async fn ours_packed(
-    publisher: &coordinator_node::Node,
-    subscriber: &coordinator_node::Node,
-) -> anyhow::Result<f64> {
-    let topic: Topic<String> = Topic::named("bench");
-    let mut messages = subscriber
-        .bus()
-        .subscribe(&topic)
-        .capacity(2 * AHEAD)
-        .await?;
-    let room = Arc::new(Semaphore::new(AHEAD));
-    let more_room = room.clone();
-    let (end, mut ended) = tokio::sync::watch::channel(None::<u64>);
-    let reading = tokio::spawn(async move {
-        let mut received = 0_u64;
-        while *ended.borrow_and_update() != Some(received) {
-            let next = tokio::select! {
-                biased;
-                next = messages.next() => next,
-                _ = ended.changed() => continue,
-            };
-            match next {
-                Some(Incoming::Message(one)) => anyhow::ensure!(one.payload.len() == BYTES, "cut"),
-                other => anyhow::bail!("after {received} messages: {other:?}"),
-            }
-            received += 1;
-            more_room.add_permits(1);
-        }
-        Ok(())
-    });
-    let bus = publisher.bus();
-    let (began, mut sent, mut under_way) = (Instant::now(), 0, VecDeque::new());
-    while began.elapsed() < ROUND {
-        if under_way.len() == 2 * ROWS
-            && let Some(first) = under_way.pop_front()
-        {
-            first.await?;
-        }
-        timeout(PATIENCE, room.acquire()).await??.forget();
-        under_way.push_back(bus.publish(&topic, &message(sent, BYTES)));
-        sent += 1;
-    }
-    for last in under_way {
-        last.await?;
-    }
-    end.send_replace(Some(sent));
-    timeout(PATIENCE, reading).await???;
-    Ok(rate(sent, began.elapsed()))
-}
-
 /// Sixteen that write one message after the other, independently. By hand they insert their rows
 /// and tell nobody; ours tell a subscriber.
-pub(crate) async fn writers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let subscriber = node(bench, "durable_writers", Spill::Always).await?;
+pub(super) async fn writers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let subscriber = bench.node("durable_writers", Spill::Always).await?;
     let (mut nodes, mut sessions) = (Vec::new(), Vec::new());
     session(&bench.url()).await?.batch_execute(TABLE).await?;
     for _ in 0..WRITERS {
-        nodes.push(node(bench, "durable_writers", Spill::Always).await?);
+        nodes.push(bench.node("durable_writers", Spill::Always).await?);
         sessions.push(session(&bench.url()).await?);
     }
     let topic: Topic<String> = Topic::named("bench");
@@ -179,7 +132,7 @@ pub(crate) async fn writers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut rounds = Vec::new();
     for round in 0..=bench.rounds(7) {
         let raw = raw_writers(&sessions).await?;
-        let ours = ours_writers(&nodes, &topic).await?;
+        let ours = flow::writers(&nodes, &topic).await?;
         if round > 0 {
             rounds.push((raw, ours));
         }
@@ -211,33 +164,5 @@ async fn raw_writers(sessions: &[Arc<Session>]) -> anyhow::Result<f64> {
             anyhow::Ok(sent)
         });
     }
-    total(writing, began).await
-}
-
-async fn ours_writers(
-    nodes: &[coordinator_node::Node],
-    topic: &Topic<String>,
-) -> anyhow::Result<f64> {
-    let mut writing = JoinSet::new();
-    let began = Instant::now();
-    for node in nodes {
-        let (bus, topic) = (node.bus(), topic.clone());
-        writing.spawn(async move {
-            let mut sent = 0;
-            while began.elapsed() < ROUND {
-                bus.publish(&topic, &message(sent, BYTES)).await?;
-                sent += 1;
-            }
-            anyhow::Ok(sent)
-        });
-    }
-    total(writing, began).await
-}
-
-async fn total(mut writing: JoinSet<anyhow::Result<u64>>, began: Instant) -> anyhow::Result<f64> {
-    let mut sent = 0;
-    while let Some(one) = writing.join_next().await {
-        sent += one??;
-    }
-    Ok(rate(sent, began.elapsed()))
+    flow::total(writing, began).await
 }

@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::raw::{Session, session};
 use crate::nodes::PATIENCE;
-use crate::raw::{Session, session};
 
 /// How the holder goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Way {
+pub(super) enum Way {
     /// It gives the lock back.
     Unlocks,
     /// Its connection is closed, as the kernel does for a process that is killed.
@@ -31,7 +31,7 @@ const WAITING: &str = "SELECT count(*) FROM pg_locks \
 const LOOK: Duration = Duration::from_millis(5);
 
 /// From the holder's end until the first who waited has committed.
-pub(crate) async fn by_hand(url: &str, way: Way) -> anyhow::Result<Duration> {
+pub(super) async fn by_hand(url: &str, way: Way) -> anyhow::Result<Duration> {
     let holder = session(url).await?;
     holder.batch_execute(TABLE).await?;
     holder.batch_execute(LOCK).await?;

@@ -8,11 +8,10 @@ use coordinator_node::Node;
 use coordinator_postgres::{PostgresBackend, PostgresConfig};
 use tokio::time::{sleep, timeout};
 
+use super::Bench;
+use super::raw::{Session, session};
 use crate::figure::{Figure, Target, Unit};
-use crate::nodes::PATIENCE;
-use crate::raw::{Session, session};
-use crate::run::Bench;
-use crate::throughput::shut_down;
+use crate::nodes::{PATIENCE, shut_down};
 
 /// Of default TTLs there are six in this, and two re-arms of a waiting candidate.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -39,7 +38,7 @@ const HOT: &str = "SELECT relname::text, n_tup_upd, n_tup_hot_upd FROM pg_stat_u
     WHERE schemaname = 'idle' AND n_tup_upd > 0 ORDER BY 1";
 
 /// A leader, a candidate and a member, for a minute.
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let look = session(&bench.url()).await?;
     look.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         .await?;
@@ -62,7 +61,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     sleep(SETTLE).await;
     look.execute("SELECT pg_stat_statements_reset()", &[])
         .await?;
-    let watched = if bench.quick { QUICK } else { WATCHED };
+    let watched = if bench.effort.is_quick {
+        QUICK
+    } else {
+        WATCHED
+    };
     sleep(watched).await;
     let figures = figures(&look, watched).await;
     waiting.abort();

@@ -5,25 +5,25 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use coordinator_node::{Backend, Node};
-use coordinator_postgres::{PostgresBackend, PostgresConfig, Spill};
+use coordinator_node::Node;
 use coordinator_tests::servers::Program;
 use coordinator_tests::servers::process::Event;
 use futures_util::future::select_all;
-
-use crate::run::Bench;
+use tokio::task::JoinSet;
 
 /// Enough for anything that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node in this process.
-pub(crate) async fn node(bench: &Bench, schema: &str, spill: Spill) -> anyhow::Result<Node> {
-    let config = PostgresConfig::new(bench.url()).schema(schema).spill(spill);
-    let backend = PostgresBackend::connect(config).await?;
-    Ok(Node::builder("bench")
-        .backend(Backend::from(backend))
-        .start()
-        .await?)
+/// Ends all of them at once.
+pub(crate) async fn shut_down(nodes: Vec<Node>) -> anyhow::Result<()> {
+    let mut ending = JoinSet::new();
+    for node in nodes {
+        ending.spawn(async move { node.shutdown().await });
+    }
+    while let Some(ended) = ending.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 /// A node in a process of its own, with its first orders.

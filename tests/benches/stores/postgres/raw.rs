@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
@@ -61,23 +60,4 @@ pub(crate) async fn listener(
     let task = task.abort_handle();
     client.batch_execute(&format!("LISTEN {channel}")).await?;
     Ok(Session { client, task })
-}
-
-/// A message of so many bytes that begins with its number.
-pub(crate) fn message(number: u64, bytes: usize) -> String {
-    format!(
-        "{number:016}{:.<width$}",
-        "",
-        width = bytes.saturating_sub(16)
-    )
-}
-
-/// The number of a message.
-pub(crate) fn number(message: &str) -> Option<u64> {
-    message.get(..16)?.parse().ok()
-}
-
-/// Events in a second.
-pub(crate) fn rate(count: u64, span: Duration) -> f64 {
-    count as f64 / span.as_secs_f64()
 }

@@ -9,9 +9,9 @@ use coordinator_tests::servers::process::Event;
 use futures_util::future::select_all;
 use tokio::time::{sleep, timeout};
 
+use super::Bench;
 use crate::figure::{Figure, Target, Unit, middle, worst};
 use crate::nodes::{PATIENCE, process};
-use crate::run::Bench;
 
 const SHARDS: usize = 64;
 /// Longer than joins are gathered for, so that each round's change is a first one.
@@ -21,7 +21,7 @@ const TTL: Duration = Duration::from_secs(10);
 const STAY: usize = 2;
 
 /// One join, one clean leave, one more join and one death in each round.
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let url = bench.namespace("shards");
     let mut fleet = Fleet::new(&url);
     for _ in 0..STAY {

@@ -2,17 +2,17 @@
 //!
 //! The nodes are processes of their own, and every moment is read from the one clock of the machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use coordinator_tests::servers::{Direction, Mode, Program, Proxy};
-use tokio::time::{sleep, timeout};
+use coordinator_core::async_trait;
+use coordinator_tests::servers::{Direction, Mode, Proxy};
 
+use super::Bench;
+use super::handover::{Way, by_hand};
+use super::raw::{Session, session};
 use crate::figure::{Figure, Target, Unit, worst};
-use crate::handover::{Way, by_hand};
-use crate::nodes::{PATIENCE, after, first_of, process};
-use crate::raw::{Session, session};
-use crate::run::Bench;
+use crate::fleet::{Fleet, Queue};
 
 /// A leader and who wait for its place.
 const NODES: usize = 3;
@@ -24,100 +24,33 @@ const TTLS: [Duration; 3] = [
     Duration::from_secs(2),
 ];
 const LATE: f64 = 0.050;
-/// How often it is looked whether all candidates wait.
-const LOOK: Duration = Duration::from_millis(5);
-
 /// Who waits for the leader's place in the server.
 const WAITING: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
 
-/// Some nodes, one of which leads.
-struct Fleet {
-    urls: Vec<String>,
-    ttl: Duration,
-    order: String,
-    programs: Vec<Program>,
-    leader: usize,
-    look: std::sync::Arc<Session>,
+/// The server's queue.
+struct Locks(Arc<Session>);
+
+#[async_trait]
+impl Queue for Locks {
+    async fn waiting(&self) -> anyhow::Result<usize> {
+        let row = self.0.query_one(WAITING, &[]).await?;
+        Ok(usize::try_from(row.get::<_, i64>(0))?)
+    }
 }
 
-impl Fleet {
-    async fn start(bench: &Bench, urls: Vec<String>, ttl: Duration) -> anyhow::Result<Self> {
-        // Nothing is told but who leads: acting costs time that is measured.
-        let order = format!("lead e every=600000 ttl={}", ttl.as_millis());
-        let mut programs = Vec::new();
-        for url in &urls {
-            programs.push(process(url, ttl, &[&order])?);
-        }
-        let (leader, _) = first_of(&mut programs, None, "elected e ").await?;
-        let look = session(&bench.url()).await?;
-        let fleet = Self {
-            urls,
-            ttl,
-            order,
-            programs,
-            leader,
-            look,
-        };
-        fleet.all_wait().await?;
-        Ok(fleet)
-    }
+async fn fleet(bench: &Bench, urls: Vec<String>, ttl: Duration) -> anyhow::Result<Fleet> {
+    let queue = Locks(session(&bench.url()).await?);
+    Fleet::start(queue, urls, ttl).await
+}
 
-    /// The same URL for all of them.
-    async fn alike(bench: &Bench, schema: &str, ttl: Duration) -> anyhow::Result<Self> {
-        let url = bench.namespace(schema);
-        Self::start(bench, vec![url; NODES], ttl).await
-    }
-
-    fn leader(&mut self) -> &mut Program {
-        &mut self.programs[self.leader]
-    }
-
-    /// Until the server has every candidate in its queue.
-    async fn all_wait(&self) -> anyhow::Result<()> {
-        let waiting = async {
-            loop {
-                let row = self.look.query_one(WAITING, &[]).await?;
-                if usize::try_from(row.get::<_, i64>(0))? >= self.programs.len() - 1 {
-                    return anyhow::Ok(());
-                }
-                sleep(LOOK).await;
-            }
-        };
-        timeout(PATIENCE, waiting)
-            .await
-            .context("the candidates do not wait")?
-    }
-
-    /// Who leads next, in the leader's place, and how long after that moment.
-    async fn next(&mut self, since: Duration) -> anyhow::Result<(usize, Duration)> {
-        let old = Some(self.leader);
-        let (leader, elected) = first_of(&mut self.programs, old, "elected e ").await?;
-        Ok((leader, after(&elected, since)?))
-    }
-
-    /// Puts a new process in the place of one.
-    async fn replace(&mut self, which: usize, leader: usize) -> anyhow::Result<()> {
-        self.programs[which] = process(&self.urls[which], self.ttl, &[&self.order])?;
-        self.leader = leader;
-        self.all_wait().await
-    }
-
-    /// Kills the leader so often.
-    async fn kill(&mut self, rounds: usize) -> anyhow::Result<Vec<Duration>> {
-        let mut spans = Vec::new();
-        for _ in 0..rounds {
-            let (dead, at) = (self.leader, self.leader().kill()?);
-            let (leader, span) = self.next(at).await?;
-            spans.push(span);
-            self.replace(dead, leader).await?;
-        }
-        Ok(spans)
-    }
+/// The same URL for all of them.
+async fn alike(bench: &Bench, schema: &str, ttl: Duration) -> anyhow::Result<Fleet> {
+    fleet(bench, vec![bench.namespace(schema); NODES], ttl).await
 }
 
 /// `kill -9`, on a direct path.
-pub(crate) async fn killed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let mut fleet = Fleet::alike(bench, "leader_killed", TTL).await?;
+pub(super) async fn killed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut fleet = alike(bench, "leader_killed", TTL).await?;
     let mut rounds = Vec::new();
     for _ in 0..bench.rounds(50) {
         let raw = by_hand(&bench.url(), Way::Vanishes).await?;
@@ -128,21 +61,12 @@ pub(crate) async fn killed(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// From the end of the leader's work to its successor's beginning.
-pub(crate) async fn resigned(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let mut fleet = Fleet::alike(bench, "leader_resigned", TTL).await?;
+pub(super) async fn resigned(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut fleet = alike(bench, "leader_resigned", TTL).await?;
     let mut rounds = Vec::new();
     for _ in 0..bench.rounds(50) {
         let raw = by_hand(&bench.url(), Way::Unlocks).await?;
-        fleet.leader().tell("resign e")?;
-        let stopped = fleet.leader().until("stopped e ", PATIENCE).await?;
-        let old = fleet.leader;
-        let (leader, span) = fleet.next(stopped.at).await?;
-        rounds.push((raw, span));
-        fleet.leader = leader;
-        fleet.programs[old].until("resigned e", PATIENCE).await?;
-        let order = fleet.order.clone();
-        fleet.programs[old].tell(&order)?;
-        fleet.all_wait().await?;
+        rounds.extend(fleet.resign(1).await?.into_iter().map(|ours| (raw, ours)));
     }
     let what = "clean resign to the next leader";
     Ok(changes(what, &rounds, 0.003, Target::Nothing))
@@ -178,11 +102,11 @@ fn changes(
 }
 
 /// SIGSTOP: everything stays connected, and nothing is sent any more.
-pub(crate) async fn frozen(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn frozen(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for ttl in TTLS {
         let schema = format!("leader_frozen_{}", ttl.as_millis());
-        let mut fleet = Fleet::alike(bench, &schema, ttl).await?;
+        let mut fleet = alike(bench, &schema, ttl).await?;
         let mut spans = Vec::new();
         for _ in 0..bench.rounds(8) {
             let (old, at) = (fleet.leader, fleet.leader().suspend()?);
@@ -198,7 +122,7 @@ pub(crate) async fn frozen(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 
 /// Cut off: nothing passes any more, and neither side is told. The path is declared direct, for a
 /// proxy does the cutting.
-pub(crate) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for ttl in TTLS {
         let schema = format!("leader_cut_{}", ttl.as_millis());
@@ -209,7 +133,7 @@ pub(crate) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
             urls.push(format!("{url}?schema={schema}&direct=true"));
             proxies.push(proxy);
         }
-        let mut fleet = Fleet::start(bench, urls, ttl).await?;
+        let mut fleet = fleet(bench, urls, ttl).await?;
         let mut spans = Vec::new();
         for _ in 0..bench.rounds(8) {
             let old = fleet.leader;
@@ -228,14 +152,14 @@ pub(crate) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// `kill -9` where a proxy stands between, so that no end of a session is believed.
-pub(crate) async fn proxied(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn proxied(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let ttl = Duration::from_secs(1);
     let proxy = Proxy::to(bench.server.address()).await?;
     let url = format!(
         "{}?schema=leader_proxied",
         bench.server.url_at(proxy.port())
     );
-    let mut fleet = Fleet::start(bench, vec![url; NODES], ttl).await?;
+    let mut fleet = fleet(bench, vec![url; NODES], ttl).await?;
     let spans = fleet.kill(bench.rounds(10)).await?;
     Ok(vec![expiry(
         "kill −9 of the leader, through a proxy",
