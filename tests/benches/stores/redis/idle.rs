@@ -51,7 +51,7 @@ pub(super) async fn by_vote(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let leads = timeout(PATIENCE, campaigns.join_next()).await?;
     let leads = leads.context("nobody campaigns")???;
     sleep(SETTLE).await;
-    let told = count_told(bench, "votes").await?;
+    let told = count_told(bench, "idle_vote:g/").await?;
     campaigns.abort_all();
     drop(leads);
     shut_down(nodes).await?;
@@ -85,10 +85,10 @@ struct Told {
     hearers: u64,
 }
 
-/// What is told for a while on all channels with that word in their names.
-async fn count_told(bench: &Bench, word: &str) -> anyhow::Result<BTreeMap<String, Told>> {
+/// What is told for a while on all channels whose names have that in them.
+async fn count_told(bench: &Bench, part: &str) -> anyhow::Result<BTreeMap<String, Told>> {
     let mut ear = pubsub(&bench.url()).await?;
-    ear.psubscribe(format!("*{word}*")).await?;
+    ear.psubscribe(format!("*{part}*")).await?;
     let told = Arc::<Mutex<BTreeMap<String, Told>>>::default();
     let counted = told.clone();
     let hearing = tokio::spawn(async move {
