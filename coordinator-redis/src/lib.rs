@@ -1,9 +1,4 @@
-//! The Redis backend of Coordinator.
-//!
-//! Leases, members, assignments and checkpoints are kept by scripts that run on the server, each operation by one, judged by the server's
-//! clock; messages travel by its channels, and are kept in streams where they must last. Redis replicates asynchronously: a fail-over may lose the last writes. Then nothing is granted until every lease that
-//! may have been lost has ended, and tokens go on rising; but what a lost lease guarded is protected by its token alone, where
-//! it is checked: see [`RedisBackend::fenced`].
+#![doc = include_str!("../README.md")]
 
 mod assignments;
 mod backend;
