@@ -1,7 +1,8 @@
 -- Adds packets of messages, and tells. Arguments: the channel; the most entries; for how many milliseconds they are kept; up to how many bytes
 -- a packet is told whole; then each packet behind the count of its messages.
 local channel, entries, kept, most = args[1], args[2], tonumber(args[3]), tonumber(args[4])
-local identity = log_identity()
+local known = redis.call('HMGET', meta, 'birth', 'tidy')
+local identity = log_identity(known[1])
 for i = 5, #args, 2 do
   local count, packet = tonumber(args[i]), args[i + 1]
   local first = number(redis.call('HINCRBY', meta, 'last', count) - count + 1)
@@ -9,8 +10,12 @@ for i = 5, #args, 2 do
   local told = #packet <= most and packet or ''
   redis.call('PUBLISH', channel, identity .. ' ' .. id .. ' ' .. first .. ' ' .. told)
 end
-redis.call('XTRIM', log, 'MINID', '~', number(math.floor(now / 1000) - kept))
--- A log that nobody writes to any more goes by itself. Its numbers last longer than its messages, so that readers see what is missing.
-redis.call('PEXPIRE', log, number(kept * 2))
-redis.call('PEXPIRE', meta, number(kept * 4))
+-- What is too old goes now and then, not with each message. A log that nobody writes to any more goes by itself, and not before its last message is
+-- too old. Its numbers last longer than its messages, so that readers see what is missing.
+if tonumber(known[2] or 0) <= now then
+  redis.call('XTRIM', log, 'MINID', '~', number(math.floor(now / 1000) - kept))
+  redis.call('PEXPIRE', log, number(kept * 2))
+  redis.call('PEXPIRE', meta, number(kept * 4))
+  redis.call('HSET', meta, 'tidy', number(now + kept * 1000 / 8))
+end
 return 1

@@ -1,7 +1,7 @@
 -- Entries from an id on, that one included. Arguments: the id; after how many bytes to stop.
 --
 -- Answers the identity, the number of the last message, whether more entries follow, and the entries: each {id, number, packet}.
-local identity = log_identity()
+local identity = log_identity(redis.call('HGET', meta, 'birth'))
 local from, most, bytes, found, page = args[1], tonumber(args[2]), 0, {}, nil
 repeat
   page = redis.call('XRANGE', log, from, '+', 'COUNT', 16)
