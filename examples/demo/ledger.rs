@@ -21,6 +21,16 @@ pub(crate) struct Totals {
     pub(crate) deletions: u64,
 }
 
+impl Totals {
+    /// Adds one commit.
+    pub(crate) fn add(&mut self, event: &Event) {
+        self.commits += 1;
+        self.files += event.files;
+        self.insertions += event.insertions;
+        self.deletions += event.deletions;
+    }
+}
+
 /// The state of one shard: everything that has been folded into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ledger {
@@ -55,10 +65,7 @@ impl Ledger {
         self.folded += 1;
         self.chain_on(event.seq);
         let totals = self.authors.entry(event.author.clone()).or_default();
-        totals.commits += 1;
-        totals.files += event.files;
-        totals.insertions += event.insertions;
-        totals.deletions += event.deletions;
+        totals.add(event);
     }
 }
 

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | `work` | the program of a user of the library: all that one writes to share such work |
 //! | `memory` | the nodes that run it, as tasks of this process in virtual time |
-//! | `postgres` | the same on a database: a process for each node, in real time, with its `projection` |
+//! | `on_store` | the same on a store: a process for each node, in real time |
+//! | `postgres`, `redis` | what each does there, its `projection`, and where that is kept |
 //! | `faults`, `chaos` | what is done to them, and the doing |
 //! | `witness`, `moves`, `watch` | what is seen from outside |
 //! | `verdict` | the comparison with a single process |
@@ -27,9 +28,13 @@ mod input;
 mod ledger;
 mod memory;
 mod moves;
+#[cfg(unix)]
+mod on_store;
 mod options;
 #[cfg(unix)]
 mod postgres;
+#[cfg(unix)]
+mod redis;
 mod run;
 mod screen;
 mod source;
@@ -53,7 +58,7 @@ use crate::screen::Screen;
 
 /// Exit code where the result is not that of a single process.
 const UNEQUAL: u8 = 1;
-/// Exit code where flags or input cannot be used, or there is no such database.
+/// Exit code where flags or input cannot be used, or there is no such store.
 const UNUSABLE: u8 = 2;
 /// Exit code where the viewer or a signal ended the run.
 const INTERRUPTED: u8 = 130;
@@ -65,7 +70,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     #[cfg(unix)]
     if let Some(name) = &options.as_node {
-        return postgres::be_node(name, &options);
+        return on_store::be_node(name, &options);
     }
     match demonstrate(&options) {
         Ok(code) => code,
@@ -83,7 +88,14 @@ fn demonstrate(options: &Options) -> anyhow::Result<ExitCode> {
     let run = Run::prepare(options)?;
     let ended = match place {
         Place::Memory => play_in_memory(run, options)?,
-        Place::Postgres(url) => play_on_postgres(run, url, options)?,
+        #[cfg(unix)]
+        Place::Postgres(url) => play_on::<postgres::Schema>(run, url, options)?,
+        #[cfg(unix)]
+        Place::Redis(url) => play_on::<redis::Namespace>(run, url, options)?,
+        #[cfg(not(unix))]
+        Place::Postgres(_) | Place::Redis(_) => anyhow::bail!(
+            "nodes are killed and frozen by the signals of Unix: here there is `memory:` only"
+        ),
     };
     let mut out = io::stdout().lock();
     Ok(match ended {
@@ -120,26 +132,14 @@ fn play_in_memory(run: Run, options: &Options) -> anyhow::Result<Ended> {
 }
 
 #[cfg(unix)]
-fn play_on_postgres(run: Run, url: &str, options: &Options) -> anyhow::Result<Ended> {
+fn play_on<G: on_store::Ground>(run: Run, url: &str, options: &Options) -> anyhow::Result<Ended> {
     // The nodes end with the thread that has started them: all happens on this one.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let screen = || screen(options, Speed::Times(1.0));
-    runtime.block_on(postgres::play(
-        run,
-        url,
-        options,
-        screen,
-        signal::terminate(),
-    ))
-}
-
-#[cfg(not(unix))]
-fn play_on_postgres(_: Run, _: &str, _: &Options) -> anyhow::Result<Ended> {
-    anyhow::bail!(
-        "nodes are killed and frozen by the signals of Unix: here there is `memory:` only"
-    )
+    let playing = on_store::play::<G>(run, url, options, screen, signal::terminate());
+    runtime.block_on(playing)
 }
 
 fn screen(options: &Options, speed: Speed) -> io::Result<Screen> {

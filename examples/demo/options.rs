@@ -23,22 +23,23 @@ const MAX_SPEED: f64 = 10_000.0;
 /// A fleet shares real work through joins, leaves, crashes, pauses and cuts, and the result is
 /// compared with that of a single process.
 ///
-/// Nodes are tasks of this process and time is virtual, unless --backend names a database: a run
+/// Nodes are tasks of this process and time is virtual, unless --backend names a store: a run
 /// takes about four minutes of it, at the pace of --speed, and the same seed gives the same run.
 ///
-/// With --backend postgres://… each node is a process, which is really killed and frozen, and a run
-/// takes about a minute. Everything is kept in a new schema, `coordinator_demo_` and a number, which
-/// is dropped in the end; the role must be allowed to create one.
+/// With --backend postgres://… or redis://… each node is a process, which is really killed and
+/// frozen, and a run takes about a minute. Everything is kept in a new schema or namespace,
+/// `coordinator_demo_` and a number, which is removed in the end; a role of Postgres must be allowed
+/// to create one.
 ///
-/// Exit code 0: the result is equal; 1: it is not; 2: bad flags or input, or no database.
+/// Exit code 0: the result is equal; 1: it is not; 2: bad flags or input, or no store.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "demo", version)]
 pub(crate) struct Options {
-    /// Where the fleet runs: `memory:` or postgres://user:password@host/database, of which each node
-    /// takes some five connections
+    /// Where the fleet runs: `memory:`, postgres://user:password@host/database, or
+    /// redis://user:password@host:port. Each node takes some five connections
     #[arg(long, value_name = "URL", default_value = "memory:")]
     pub(crate) backend: String,
-    /// Keep the schema, to look at what is in it
+    /// Keep the schema or the namespace, to look at what is in it
     #[arg(long)]
     pub(crate) keep: bool,
     /// How many nodes begin, 1 to 100
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", default_value = DEFAULT_INPUT, hide_default_value = true)]
     pub(crate) input: PathBuf,
     /// Virtual seconds per real second, or `max`; without it, 10 on a terminal, else `max`. On a
-    /// database time is real
+    /// store time is real
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) speed: Option<Speed>,
     /// Let nothing go wrong, and nobody come or go
@@ -80,20 +81,32 @@ pub(crate) enum Place<'a> {
     Memory,
     /// In a process for each node, on the database with this URL.
     Postgres(&'a str),
+    /// In a process for each node, on the Redis server with this URL.
+    Redis(&'a str),
+}
+
+impl<'a> Place<'a> {
+    /// Where a URL leads.
+    pub(crate) fn at(url: &'a str) -> Result<Self, BadOption> {
+        // No message shows the URL: there may be a password in it.
+        match url.split_once(':') {
+            Some(("memory", _)) => Ok(Self::Memory),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url)),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(url)),
+            _ => Err(BadOption::Backend),
+        }
+    }
 }
 
 impl Options {
     /// Where the fleet is to run.
     pub(crate) fn place(&self) -> Result<Place<'_>, BadOption> {
-        // No message shows the URL: there may be a password in it.
-        match self.backend.split_once(':') {
-            Some(("memory", _)) if self.keep => Err(BadOption::NothingToKeep),
-            Some(("memory", _)) => Ok(Place::Memory),
-            Some(("postgres" | "postgresql", _)) if self.speed.is_some() => {
+        match Place::at(&self.backend)? {
+            Place::Memory if self.keep => Err(BadOption::NothingToKeep),
+            Place::Postgres(_) | Place::Redis(_) if self.speed.is_some() => {
                 Err(BadOption::RealTime)
             }
-            Some(("postgres" | "postgresql", _)) => Ok(Place::Postgres(&self.backend)),
-            _ => Err(BadOption::Backend),
+            place => Ok(place),
         }
     }
 }
@@ -125,11 +138,16 @@ pub(crate) enum BadOption {
         "allowed is a number from {MIN_SPEED} to {MAX_SPEED}, or `max`: as fast as the machine can"
     )]
     Speed,
-    #[error("--backend takes `memory:` or `postgres://user:password@host/database`")]
+    #[error(
+        "--backend takes `memory:`, `postgres://user:password@host/database` or \
+         `redis://user:password@host:port`"
+    )]
     Backend,
-    #[error("--speed is for virtual time: on a database it is real")]
+    #[error("--speed is for virtual time: on a store it is real")]
     RealTime,
-    #[error("--keep is for a schema of a database: give its URL by --backend postgres://…")]
+    #[error(
+        "--keep is for a schema or a namespace: give a store by --backend postgres://… or redis://…"
+    )]
     NothingToKeep,
 }
 
@@ -179,27 +197,29 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_runs_in_memory_or_on_a_database_and_no_message_shows_a_password() {
+    fn a_fleet_runs_in_memory_or_on_a_store_and_no_message_shows_a_password() {
         let place = |flags: &[&str]| {
             let options = parse(flags).unwrap();
             match options.place() {
                 Ok(Place::Memory) => "memory".to_owned(),
-                Ok(Place::Postgres(url)) => url.to_owned(),
+                Ok(Place::Postgres(url) | Place::Redis(url)) => url.to_owned(),
                 Err(error) => error.to_string(),
             }
         };
         assert_eq!(place(&[]), "memory");
-        assert_eq!(place(&["--backend", "postgres://h/d"]), "postgres://h/d");
+        for url in ["postgres://h/d", "redis://h:1"] {
+            assert_eq!(place(&["--backend", url]), url);
+        }
         for (flags, said) in [
             (
                 &["--backend", "mysql://u:secret@h/d"][..],
-                "`memory:` or `postgres://",
+                "`memory:`, `postgres://",
             ),
-            (&["--backend", "secret"], "`memory:` or `postgres://"),
-            (&["--keep"], "--keep is for a schema"),
+            (&["--backend", "secret"], "`memory:`, `postgres://"),
+            (&["--keep"], "--keep is for a schema or"),
             (
-                &["--backend", "postgres://h/d", "--speed", "2"],
-                "on a database it is real",
+                &["--backend", "redis://h", "--speed", "2"],
+                "on a store it is real",
             ),
         ] {
             let text = place(flags);

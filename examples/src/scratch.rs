@@ -1,5 +1,4 @@
-//! What the examples on a database share: a schema for one run, so that they leave nothing behind.
-//! The examples stand beside it, one idea each, and the demo in `demo/`.
+//! A schema of a Postgres database, for one run.
 
 use std::env;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::env;
 use crate::error::Error;
 use crate::process::{self, cargo};
 use crate::report::Steps;
-use crate::servers::Servers;
+use crate::servers::{Servers, Store};
 use crate::{examples, models, sim, soak, targets};
 
 /// The faults and hand-offs of the demo differ with its seed.
@@ -26,10 +26,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     steps.step("tests", || process::run(&mut cargo(["xtask", "test"])));
     steps.step("models", || models::run(&[]));
     steps.step("simulation", || sim::run(&[]));
-    steps.step("soak", soak::short);
+    steps.step("soak on Postgres", || soak::short("postgres"));
+    steps.step("soak on Redis", || soak::short("redis"));
     steps.step("examples", || examples::run(&[]));
     steps.step("demo", demo);
-    steps.step("demo on Postgres", demo_on_postgres);
+    steps.step("demo on Postgres", || demo_on("Postgres", Store::Postgres));
+    steps.step("demo on Redis", || demo_on("Redis", Store::Redis));
     steps.step("other platforms", other_platforms);
     steps.finish()
 }
@@ -61,16 +63,16 @@ fn demo() -> Result<(), Error> {
     Ok(())
 }
 
-/// As processes on a database, which are really killed and frozen.
-fn demo_on_postgres() -> Result<(), Error> {
-    let Some(servers) = Servers::postgres_if_there()? else {
-        println!("SKIPPED, for want of a database: the demo on Postgres");
+/// As processes on a store, which are really killed and frozen.
+fn demo_on(name: &str, store: Store) -> Result<(), Error> {
+    let Some(servers) = Servers::if_there(store)? else {
+        println!("SKIPPED, for want of a server: the demo on {name}");
         return Ok(());
     };
     let mut command = cargo(["run", "--release", "--example", "demo", "--", "--backend"]);
-    match servers.postgres_url() {
+    match servers.url(store) {
         // Not shown: there may be a password in it.
-        Some(url) => process::run_as("the demo on Postgres", command.arg(url)),
+        Some(url) => process::run_as(&format!("the demo on {name}"), command.arg(url)),
         None => Err(Error::Server("the server has no URL".to_owned())),
     }
 }

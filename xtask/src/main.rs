@@ -49,9 +49,10 @@ usage: cargo xtask <command> [arguments]
   bench postgres [GROUP..]
   bench redis [GROUP..]  measure that backend on a private server, beside what can be written by
                          hand; --list names the groups of figures
-  soak [--minutes N] [--seed S] [--trace]
-                         nodes as processes on a private server, under random faults, for 30
-                         minutes; then look for two holders, lost messages, and leaks
+  soak [--backend postgres|redis] [--minutes N] [--seed S] [--trace]
+                         nodes as processes on a private server (of Postgres unless told), under
+                         random faults, for 30 minutes; then look for two holders, lost messages,
+                         and leaks
   sim [ARGS]             the simulation: whole fleets under faults, each from one seed, every step
                          checked. By default 2,000 seeds; a violation prints its replay:
                            cargo xtask sim --seeds 200000 --first 5000 --jobs 4
@@ -71,7 +72,7 @@ usage: cargo xtask <command> [arguments]
                          target is installed; says which targets it had to skip, and why. With
                          --install, rustup is asked to install what is missing
   ci                     all that must pass before a change lands: format, lints, docs, tests, models,
-                         examples, the demo (also on a database), other platforms
+                         examples, the demo (also on each store), other platforms
   help                   this text
 ";
 

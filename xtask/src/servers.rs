@@ -14,7 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::Command;
 
-use coordinator_servers::{POSTGRES_URL, REQUIRE};
+use coordinator_servers::{POSTGRES_URL, REDIS_URL, REQUIRE};
 
 use crate::error::Error;
 
@@ -40,6 +40,30 @@ pub(crate) trait Running {
 
     /// Which of its parts are there.
     fn parts(&self) -> Vec<&'static str>;
+}
+
+/// The stores by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Postgres,
+    Redis,
+}
+
+impl Store {
+    fn server(self) -> &'static dyn Server {
+        match self {
+            Self::Postgres => &postgres::Postgres,
+            Self::Redis => &redis::Redis,
+        }
+    }
+
+    /// The variable that tells where it is.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Postgres => POSTGRES_URL,
+            Self::Redis => REDIS_URL,
+        }
+    }
 }
 
 /// Every store that tests need.
@@ -76,11 +100,10 @@ impl Servers {
         Self::start(servers.filter(|server| is_needed(server.needed_by(), arguments)))
     }
 
-    /// Postgres alone, for what may also be left out: none where there is none, which is said. A
+    /// One store alone, for what may also be left out: none where there is none, which is said. A
     /// machine that is there for tests must have it.
-    pub(crate) fn postgres_if_there() -> Result<Option<Self>, Error> {
-        let postgres: &dyn Server = &postgres::Postgres;
-        match Self::start([postgres].into_iter()) {
+    pub(crate) fn if_there(store: Store) -> Result<Option<Self>, Error> {
+        match Self::start(std::iter::once(store.server())) {
             Ok(servers) => Ok(Some(servers)),
             Err(Error::Server(why)) if env::var_os("CI").is_none() => {
                 eprintln!("{why}");
@@ -90,10 +113,10 @@ impl Servers {
         }
     }
 
-    /// Where the Postgres server is.
-    pub(crate) fn postgres_url(&self) -> Option<OsString> {
+    /// Where the server of this store is.
+    pub(crate) fn url(&self, store: Store) -> Option<OsString> {
         let told = self.running.iter().flat_map(|running| running.told());
-        let mut urls = told.filter(|(name, _)| *name == POSTGRES_URL);
+        let mut urls = told.filter(|(name, _)| *name == store.variable());
         urls.next().map(|(_, url)| url)
     }
 

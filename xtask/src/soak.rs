@@ -8,6 +8,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
 }
 
 /// One minute, of one seed: enough for each fault to happen, and the same faults each time.
-pub(crate) fn short() -> Result<(), Error> {
-    run(&["--minutes", "1", "--seed", "1"].map(str::to_owned))
+pub(crate) fn short(backend: &str) -> Result<(), Error> {
+    let arguments = ["--minutes", "1", "--seed", "1", "--backend", backend];
+    run(&arguments.map(str::to_owned))
 }

@@ -89,7 +89,7 @@ fn trusted_until(view: &LeaseView) -> Option<Duration> {
 }
 
 /// Tells of the work on one shard, its end included, however it comes.
-pub(super) struct Tenure {
+pub(crate) struct Tenure {
     reporter: Reporter,
     id: u64,
 }
@@ -117,7 +117,7 @@ impl Tenure {
         })
     }
 
-    pub(super) fn claimed(&self, place: usize) {
+    pub(crate) fn claimed(&self, place: usize) {
         let tenure = self.id;
         self.reporter.say(What::Claimed { tenure, place });
     }
@@ -127,12 +127,12 @@ impl Tenure {
         self.reporter.say(What::Folded { tenure });
     }
 
-    pub(super) fn saved(&self, place: usize) {
+    pub(crate) fn saved(&self, place: usize) {
         let tenure = self.id;
         self.reporter.say(What::Saved { tenure, place });
     }
 
-    pub(super) fn drained(&self) {
+    pub(crate) fn drained(&self) {
         self.end(true);
     }
 

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use coordinator_node::core::{NUMBER_LIMIT, StoreId};
-use coordinator_node::{
-    Backend, FencingToken, Group, Held, HeldShard, Key, Keyspace, Lease, Lost, ShardId,
-};
+use coordinator_node::Backend;
+use coordinator_node::core::StoreId;
 use coordinator_postgres::{FenceError, PostgresBackend, SaveIn};
 use sqlx::{PgPool, PgTransaction};
 
-use crate::fleet::{GROUP, KEYSPACE};
 use crate::ledger::{Ledger, Totals};
+use crate::on_store::Pretended;
 use crate::source::Timed;
-use crate::watch::{Store, shard_id};
+use crate::watch::Store;
 use crate::witness::Letter;
 
 /// No constraint keeps an event from being entered twice: that it is not is what the demo shows.
@@ -77,7 +75,7 @@ fn numbers(all: impl Iterator<Item = u64>) -> anyhow::Result<Vec<i64>> {
 }
 
 /// The tables, for the observer.
-pub(super) struct Books {
+pub(crate) struct Books {
     backend: Backend,
     store: StoreId,
     pool: PgPool,
@@ -92,20 +90,9 @@ impl Books {
         }
     }
 
-    /// A shard as one holds it who has this token.
-    fn held(&self, shard: usize, owner: &str, token: FencingToken) -> anyhow::Result<Pretended> {
-        let (group, keyspace) = (Group::from(GROUP), Keyspace::from(KEYSPACE));
-        let key = Key::scoped(&group, "shard", &format!("{keyspace}/{shard}"));
-        Ok(Pretended {
-            lease: Lease::new(key, owner.into(), token, self.store.clone()),
-            keyspace,
-            shard: shard_id(shard)?,
-        })
-    }
-
     /// How far a shard has come by its checkpoint. The last claim of all: nobody can write after it.
     async fn place(&self, shard: usize) -> anyhow::Result<usize> {
-        let last = self.held(shard, "observer", FencingToken::new(NUMBER_LIMIT - 1))?;
+        let last = Pretended::last(shard, &self.store)?;
         let mut tx = self.pool.begin().await?;
         let place = match last.load_in(&mut tx).await {
             // Nobody has ever had it.
@@ -124,7 +111,7 @@ impl Store for Books {
 
     /// In a transaction like the owner's: its rows must go with it.
     async fn write_late(&self, letter: &Letter) -> anyhow::Result<bool> {
-        let late = self.held(letter.shard, &letter.member, letter.token)?;
+        let late = Pretended::late(letter, &self.store)?;
         let mut tx = self.pool.begin().await?;
         sqlx::query(ENTER_FOLDED)
             .bind(i32::try_from(letter.shard)?)
@@ -183,29 +170,5 @@ impl Books {
             authors.insert(author, totals);
         }
         Ok(shards)
-    }
-}
-
-/// A shard with a token that may be any: a real guard gives none that is not its own, and so cannot
-/// show what the database does to one that is late.
-struct Pretended {
-    lease: Lease,
-    keyspace: Keyspace,
-    shard: ShardId,
-}
-
-impl Held for Pretended {
-    fn lease(&self) -> Result<&Lease, Lost> {
-        Ok(&self.lease)
-    }
-}
-
-impl HeldShard for Pretended {
-    fn keyspace(&self) -> &Keyspace {
-        &self.keyspace
-    }
-
-    fn shard(&self) -> ShardId {
-        self.shard
     }
 }

@@ -4,17 +4,22 @@ use anyhow::Context;
 use coordinator_examples::Scratch;
 use coordinator_postgres::PostgresBackend;
 
-use super::books;
+use super::books::{self, Books};
+use crate::on_store::Ground;
 
 /// A schema that this process has made.
-pub(super) struct Schema {
-    pub(super) scratch: Scratch,
-    pub(super) postgres: PostgresBackend,
+pub(crate) struct Schema {
+    scratch: Scratch,
+    postgres: PostgresBackend,
 }
 
-impl Schema {
-    /// Connects, and makes a new schema with the tables of the library and of the demo.
-    pub(super) async fn make(url: &str) -> anyhow::Result<Self> {
+impl Ground for Schema {
+    const STORE: &'static str = "Postgres";
+    const KIND: &'static str = "schema";
+    type Books = Books;
+
+    /// With the tables of the library and of the demo.
+    async fn make(url: &str) -> anyhow::Result<Self> {
         let scratch = Scratch::new(url, "coordinator_demo")?;
         let config = scratch.config()?.application_name("coordinator demo");
         let postgres = PostgresBackend::connect(config).await?;
@@ -26,8 +31,15 @@ impl Schema {
         Ok(made)
     }
 
-    /// Drops it with all that is in it.
-    pub(super) async fn remove(self) -> anyhow::Result<()> {
+    fn name(&self) -> &str {
+        self.scratch.schema()
+    }
+
+    fn books(&self) -> Books {
+        Books::new(&self.postgres, self.scratch.pool().clone())
+    }
+
+    async fn remove(self) -> anyhow::Result<()> {
         // Its sessions end first.
         drop(self.postgres);
         self.scratch.remove().await
