@@ -25,7 +25,7 @@ mod unix {
     use std::time::{Duration, SystemTime};
 
     use clap::Parser;
-    use coordinator_tests::soak::{Plan, Verdict, run};
+    use coordinator_tests::soak::{Plan, Store, Verdict, run};
 
     /// Runs nodes as processes on a real server, under random faults, and looks at everything.
     #[derive(Debug, Parser)]
@@ -34,6 +34,9 @@ mod unix {
         /// How long, start and end included.
         #[arg(long, default_value_t = 30)]
         minutes: u64,
+        /// On which server: `postgres` or `redis`.
+        #[arg(long, default_value = "postgres")]
+        backend: Store,
         /// Where the faults come from; another one each time, if nothing is said.
         #[arg(long)]
         seed: Option<u64>,
@@ -57,11 +60,13 @@ mod unix {
         let program = format!("pg_node{}", std::env::consts::EXE_SUFFIX);
         let plan = Plan {
             length: Duration::from_secs(60 * options.minutes),
+            store: options.backend,
             seed: options.seed.unwrap_or_else(any_seed),
             program: ours.with_file_name(program),
             trace: options.trace,
         };
-        println!("soak: {} minutes, seed {}", options.minutes, plan.seed);
+        let (store, minutes) = (options.backend, options.minutes);
+        println!("soak on {store:?}: {minutes} minutes, seed {}", plan.seed);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;

@@ -7,10 +7,11 @@ use std::process::Command;
 use futures_util::future::select_all;
 
 use super::messages::LIFE;
+use super::server::{Messages, Server};
 use crate::servers::process::Event;
-use crate::servers::{Postgres, Program, Proxy};
+use crate::servers::{Program, Proxy};
 
-/// The topic whose messages all have a row.
+/// The topic whose messages are kept.
 pub(super) const DURABLE: &str = "durable";
 /// The topic of which nothing is kept.
 pub(super) const NEWS: &str = "news";
@@ -25,7 +26,7 @@ struct Role {
     member: Option<&'static str>,
     /// Through a network that fails.
     proxied: bool,
-    spill: &'static str,
+    messages: Messages,
     orders: &'static [&'static str],
     /// To publish: the topic, and its settings.
     publishes: Option<(&'static str, &'static str)>,
@@ -43,49 +44,49 @@ const ROLES: &[Role] = &[
     Role {
         member: Some("n0"),
         proxied: false,
-        spill: "always",
+        messages: Messages::Durable,
         orders: WORK,
         publishes: Some((DURABLE, "every=20 size=100 each=1")),
     },
     Role {
         member: Some("n1"),
         proxied: true,
-        spill: "always",
+        messages: Messages::Durable,
         orders: WORK,
         publishes: Some((DURABLE, "every=50 size=9000 each=1")),
     },
     Role {
         member: Some("n2"),
         proxied: false,
-        spill: "overflow",
+        messages: Messages::Live,
         orders: WORK,
         publishes: Some((NEWS, "every=10 size=100 each=1")),
     },
     Role {
         member: None,
         proxied: true,
-        spill: "overflow",
+        messages: Messages::Live,
         orders: WORK,
         publishes: Some((NEWS, "every=200 size=20000 each=1")),
     },
     Role {
         member: None,
         proxied: false,
-        spill: "overflow",
+        messages: Messages::Live,
         orders: WORK,
         publishes: Some((NEWS, "every=1000 size=100000 each=1")),
     },
     Role {
         member: Some("log"),
         proxied: true,
-        spill: "always",
+        messages: Messages::Durable,
         orders: &["subscribe durable start=oldest"],
         publishes: None,
     },
     Role {
         member: Some("ear"),
         proxied: false,
-        spill: "overflow",
+        messages: Messages::Live,
         orders: &["subscribe news capacity=8192"],
         publishes: None,
     },
@@ -131,19 +132,17 @@ impl Node {
 /// All nodes.
 pub(super) struct Fleet {
     pub(super) nodes: Vec<Node>,
-    server: Postgres,
+    server: Server,
     program: PathBuf,
-    schema: String,
 }
 
 impl Fleet {
     /// Starts them all.
-    pub(super) async fn start(server: &Postgres, program: &Path, schema: &str) -> io::Result<Self> {
+    pub(super) async fn start(server: &Server, program: &Path) -> io::Result<Self> {
         let mut fleet = Self {
             nodes: Vec::new(),
             server: server.clone(),
             program: program.to_path_buf(),
-            schema: schema.to_owned(),
         };
         for (index, role) in ROLES.iter().enumerate() {
             let proxy = if role.proxied {
@@ -169,10 +168,8 @@ impl Fleet {
     pub(super) fn start_node(&mut self, index: usize) -> io::Result<()> {
         let node = &self.nodes[index];
         let (role, lives) = (node.role, node.lives + 1);
-        let url = match &node.proxy {
-            Some(proxy) => self.server.url_at(proxy.port()),
-            None => self.server.url(),
-        };
+        let port = node.proxy.as_ref().map(Proxy::port);
+        let url = self.server.url_of_node(port, role.messages);
         let mut orders: Vec<String> = role.orders.iter().map(|&order| order.to_owned()).collect();
         if let Some((topic, settings)) = role.publishes {
             let from = (index as u64 * 10_000 + lives) * LIFE + 1;
@@ -181,7 +178,7 @@ impl Fleet {
                 LIFE - 1
             ));
         }
-        let program = self.node_program(&url, role.member, role.spill, &orders)?;
+        let program = self.node_program(&url, role.member, &orders)?;
         let node = &mut self.nodes[index];
         node.lives = lives;
         node.suspended = false;
@@ -193,19 +190,18 @@ impl Fleet {
     /// One more that reads the whole log.
     pub(super) fn start_reader(&self) -> io::Result<Program> {
         let orders = ["subscribe durable start=oldest".to_owned()];
-        self.node_program(&self.server.url(), None, "always", &orders)
+        let url = self.server.url_of_node(None, Messages::Durable);
+        self.node_program(&url, None, &orders)
     }
 
     fn node_program(
         &self,
         url: &str,
         member: Option<&str>,
-        spill: &str,
         orders: &[String],
     ) -> io::Result<Program> {
-        let url = format!("{url}?schema={}&spill={spill}", self.schema);
         let mut command = Command::new(&self.program);
-        command.args(["--url", &url, "--ttl", &TTL_MS.to_string()]);
+        command.args(["--url", url, "--ttl", &TTL_MS.to_string()]);
         if let Some(member) = member {
             command.args(["--member", member]);
         }

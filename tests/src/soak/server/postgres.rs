@@ -1,4 +1,4 @@
-//! The server, as its own statistics show it.
+//! A Postgres server, as its own statistics show it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 
-/// Where everything is.
-pub(super) const SCHEMA: &str = "soak";
+use super::NAME;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -65,7 +64,7 @@ impl Look {
         let mut rows = BTreeMap::new();
         for table in self.client.query(TABLES, &[]).await.map_err(said)? {
             let table: String = table.get(0);
-            let count = format!("SELECT count(*) FROM {SCHEMA}.\"{table}\"");
+            let count = format!("SELECT count(*) FROM {NAME}.\"{table}\"");
             let count = self.client.query_one(&count, &[]).await.map_err(said)?;
             rows.insert(table, count.get(0));
         }
