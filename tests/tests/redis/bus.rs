@@ -27,8 +27,13 @@ coordinator_conformance::cluster_bus! { durable_bus, store(durable).bus() }
 const TOPIC: Topic = Topic::new("news");
 
 async fn durable_of(space: &Space, entries: u64) -> Arc<dyn ClusterBus> {
+    kept_for(space, entries, Duration::from_hours(1)).await
+}
+
+async fn kept_for(space: &Space, entries: u64, retention: Duration) -> Arc<dyn ClusterBus> {
     let config = RedisConfig::new(space.url()).namespace(space.name());
     let config = config.durable(true).log_entries(entries);
+    let config = config.retention(retention);
     let backend = RedisBackend::connect(config).await;
     let backend = Backend::from(backend.expect("a server that runs takes connections"));
     backend.bus.expect("a bus")
@@ -135,5 +140,30 @@ async fn what_is_stored_twice_is_delivered_once() {
         for sequence in 1..=3 {
             assert_eq!(next_frame(feed).await.0, sequence);
         }
+    }
+}
+
+/// U14: a log that nobody writes to any more goes by itself, but no message before it is too old, whoever
+/// wrote it.
+#[tokio::test]
+async fn a_silent_log_goes_when_its_last_message_is_too_old() {
+    let Some(space) = fresh_space() else { return };
+    let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
+    let mut talk = Talk::to(space.url()).expect("a connection");
+    let keys = ["log", "log-meta"].map(|kind| format!("{{{}:news}}:{kind}:", space.name()));
+    let mut sequence = 0;
+    for (retention, least) in [(minute, minute), (hour, hour), (minute, hour), (hour, hour)] {
+        let bus = kept_for(&space, 100, retention).await;
+        for _ in 0..3 {
+            sequence += 1;
+            bus.publish(&[frame(sequence)]).await.expect("published");
+        }
+        let mut lasts = |key: &str| {
+            let said = talk.ask(&["PTTL", key]).expect("an answer").text();
+            Duration::from_millis(said.parse().expect("a time, for it goes by itself"))
+        };
+        let (log, numbers) = (lasts(&keys[0]), lasts(&keys[1]));
+        assert!(log > least && log <= 2 * hour, "{log:?}");
+        assert!(numbers > log, "{numbers:?} and {log:?}");
     }
 }
