@@ -173,8 +173,10 @@ impl ClusterBus for RedisBus {
 
     fn capabilities(&self) -> Capabilities {
         match self.mode {
-            Mode::Live(_) => Capabilities::new().inline_limit(INLINE),
-            Mode::Durable(..) => Capabilities::new().durable(),
+            Mode::Live(_) => Capabilities::new()
+                .inline_limit(INLINE)
+                .payload_limit(LARGEST),
+            Mode::Durable(..) => Capabilities::new().durable().payload_limit(LARGEST),
         }
     }
 }

@@ -145,7 +145,10 @@ impl Flusher {
         match self.attempts(frames, &mut retry).await {
             Ok(()) => Outcome::Sent,
             Err(Ended::Split) => self.send_one_by_one(frames, messages, &retry).await,
-            Err(Ended::Failed(failure)) => Outcome::all(messages, &failure),
+            Err(Ended::Failed(failure)) => {
+                self.take_back(frames, std::slice::from_ref(&Some(failure.clone())));
+                Outcome::all(messages, &failure)
+            }
         }
     }
 
@@ -169,7 +172,18 @@ impl Flusher {
                 failures.push(failure);
             }
         }
+        self.take_back(frames, &failures);
         Outcome::Mixed(failures)
+    }
+
+    /// Numbers of messages that are certainly nowhere are given again: nobody need look for them.
+    fn take_back(&mut self, frames: &[Frame], failures: &[Option<Failure>]) {
+        // From behind: a number is taken back only if none follows it.
+        for (frame, failure) in frames.iter().zip(failures).rev() {
+            if failure.as_ref().is_some_and(Failure::is_certain) {
+                self.publisher.take_back(frame);
+            }
+        }
     }
 
     async fn attempts(&mut self, frames: &[Frame], retry: &mut Retry) -> Result<(), Ended> {

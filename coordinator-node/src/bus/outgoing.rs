@@ -281,6 +281,14 @@ impl Failure {
         Self::new(FailureKind::Rejected, source)
     }
 
+    /// Whether the message is nowhere, and will not be.
+    pub(super) fn is_certain(&self) -> bool {
+        match self.kind {
+            FailureKind::Unavailable | FailureKind::Rejected => true,
+            FailureKind::Indeterminate => false,
+        }
+    }
+
     fn new(kind: FailureKind, source: impl Into<BoxError>) -> Self {
         let source = Arc::from(source.into());
         Self { kind, source }

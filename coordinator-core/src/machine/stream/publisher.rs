@@ -107,6 +107,25 @@ impl Publisher {
         self.frame(now, topic.clone(), stream, FrameKind::Message, payload)
     }
 
+    /// This message was refused, and is certainly nowhere: its number is given again, if nothing has been stamped behind it. Else receivers
+    /// see a gap where nothing was sent.
+    pub fn take_back(&mut self, frame: &Frame) {
+        let Some(stream) = self.streams.get_mut(&frame.topic) else {
+            return;
+        };
+        let is_last = (stream.number, stream.last) == (frame.stream, frame.sequence);
+        if frame.kind != FrameKind::Message || !is_last {
+            return;
+        }
+        stream.last -= 1;
+        // A stream without a message has no last number to tell.
+        if stream.last == 0 {
+            let wake = (stream.wake, frame.topic.clone());
+            self.wakes.remove(&wake);
+            self.streams.remove(&frame.topic);
+        }
+    }
+
     /// When [`Self::beacons`] has something to say.
     pub fn deadline(&self) -> Option<Moment> {
         let wake = self.wakes.first().map(|(wake, _)| *wake);
@@ -331,6 +350,24 @@ mod tests {
         assert_eq!(publish(&mut publisher, at(0), &TOPIC), (1, 1));
         assert_eq!(publish(&mut publisher, at(0), &other), (1, 1));
         assert_eq!(publish(&mut publisher, at(0), &TOPIC), (1, 2));
+    }
+
+    /// U1, B13.
+    #[test]
+    fn a_number_that_was_taken_back_is_given_again_unless_others_follow_it() {
+        let mut publisher = publisher();
+        let first = publisher.stamp(at(0), &TOPIC, Bytes::new());
+        publisher.take_back(&first);
+        publisher.check();
+        assert_eq!((publisher.streams(), publisher.deadline()), (0, None));
+        let first = publisher.stamp(at(1), &TOPIC, Bytes::new());
+        assert_eq!(first.sequence, 1);
+        let second = publisher.stamp(at(2), &TOPIC, Bytes::new());
+        publisher.take_back(&first);
+        publisher.take_back(&second);
+        publisher.take_back(&second);
+        assert_eq!(beacons(&mut publisher, at(502)), beacon("prices", 1, 1));
+        assert_eq!(publish(&mut publisher, at(503), &TOPIC), (1, 2));
     }
 
     /// U4.
