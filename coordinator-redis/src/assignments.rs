@@ -104,6 +104,7 @@ impl Assignments {
     async fn try_swap(&self, swap: &Swap) -> Result<Swapped, Trouble> {
         check_group_and_keyspace(&swap.group, &swap.keyspace)?;
         check_size(&swap.document)?;
+        self.hub.may_grant()?;
         let tag = self.hub.names.tag(swap.group.as_str());
         let mut keys = member_keys(&tag);
         keys.push(assignment_key(&tag, swap.keyspace.as_str()));

@@ -92,6 +92,7 @@ pub(crate) struct Bells {
     wanted: mpsc::UnboundedSender<Want>,
     own: Bytes,
     tickets: AtomicU64,
+    returns: watch::Receiver<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -113,10 +114,12 @@ impl Bells {
     pub(crate) fn start(listener: Listener, own: Bytes) -> Self {
         let tower = Arc::<Mutex<Tower>>::default();
         let (wanted, wants) = mpsc::unbounded_channel();
+        let (returned, returns) = watch::channel(0);
         let ringer = Ringer {
             tower: tower.clone(),
             own: own.clone(),
             listener,
+            returned,
         };
         tokio::spawn(ringer.run(wants));
         Self {
@@ -124,7 +127,13 @@ impl Bells {
             wanted,
             own,
             tickets: AtomicU64::new(0),
+            returns,
         }
+    }
+
+    /// Changes whenever the connection is there again.
+    pub(crate) fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.clone()
     }
 
     /// This process's channel.
@@ -200,6 +209,7 @@ struct Ringer {
     tower: Arc<Mutex<Tower>>,
     own: Bytes,
     listener: Listener,
+    returned: watch::Sender<u64>,
 }
 
 impl Ringer {
@@ -228,7 +238,11 @@ impl Ringer {
                 let channel = Some(channel).filter(|channel| *channel != self.own);
                 lock(&self.tower).ring(&Bell { channel, what }, number);
             }
-            ListenEvent::Live | ListenEvent::Admitted(_) => lock(&self.tower).ring_all(),
+            ListenEvent::Live => {
+                lock(&self.tower).ring_all();
+                self.returned.send_modify(|count| *count += 1);
+            }
+            ListenEvent::Admitted(_) => lock(&self.tower).ring_all(),
             // Whoever waits has a timer; when it is live again, all look.
             ListenEvent::Lost(_) => {}
             // Who listens for it from now on is told why not.

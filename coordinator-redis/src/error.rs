@@ -1,5 +1,7 @@
 //! Why no connection to the store could be made.
 
+use std::time::Duration;
+
 use coordinator_core::BoxError;
 
 /// Why no connection to the store could be made. Messages hold no password.
@@ -110,6 +112,20 @@ pub enum ConnectError {
         /// What they said.
         source: BoxError,
     },
+    /// Another process named another longest TTL (I4).
+    #[error(
+        "namespace `{namespace}` has the longest TTL {stored:?}, this process names {ours:?}: all must name the same \
+         (`RedisConfig::max_ttl`); to change it, stop all processes for the longer of the two, then delete the keys \
+         `{{{namespace}:*}}:identity:`"
+    )]
+    OtherMaxTtl {
+        /// The namespace.
+        namespace: String,
+        /// Its longest TTL.
+        stored: Duration,
+        /// The one that this process was given.
+        ours: Duration,
+    },
     /// The server makes room by deleting keys, leases among them.
     #[error(
         "Redis at {host} deletes keys to make room (`maxmemory-policy {policy}`), and a deleted lease is granted \
@@ -139,6 +155,7 @@ impl ConnectError {
             | Self::Refused { .. }
             | Self::Rejected { .. }
             | Self::TooOld { .. }
+            | Self::OtherMaxTtl { .. }
             | Self::Evicts { .. } => false,
         }
     }

@@ -1,4 +1,4 @@
-//! What the server's settings guarantee, read when the backend connects.
+//! What the server's settings guarantee, read when the backend connects and whenever the server may be another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,6 +67,13 @@ pub(crate) async fn probe(
     host: &str,
     config: &RedisConfig,
 ) -> Result<Settings, ConnectError> {
+    let settings = read(client, host).await?;
+    check(&settings, host, config)?;
+    Ok(settings)
+}
+
+/// Reads them.
+pub(crate) async fn read(client: &dyn Client, host: &str) -> Result<Settings, ConnectError> {
     let words = [
         &["INFO", "server"][..],
         &["INFO", "replication"],
@@ -86,7 +93,6 @@ pub(crate) async fn probe(
             Err(trouble) => return Err(unusable(host, trouble)),
         }
     }
-    check(&settings, host, config)?;
     Ok(settings)
 }
 
@@ -125,12 +131,21 @@ fn check(settings: &Settings, host: &str, config: &RedisConfig) -> Result<(), Co
     if settings.get("role") == Some("slave") {
         return Err(ConnectError::Replica { host });
     }
+    refusal(settings, &host, config).map_or(Ok(()), Err)
+}
+
+/// Why nothing may be granted on a server with these settings, if so.
+pub(crate) fn refusal(
+    settings: &Settings,
+    host: &str,
+    config: &RedisConfig,
+) -> Option<ConnectError> {
     let policy = settings.get("maxmemory_policy").unwrap_or_default();
-    if settings.evicts() && config.accept_eviction.as_deref() != Some(policy) {
-        let policy = policy.to_owned();
-        return Err(ConnectError::Evicts { host, policy });
-    }
-    Ok(())
+    let is_refused = settings.evicts() && config.accept_eviction.as_deref() != Some(policy);
+    is_refused.then(|| ConnectError::Evicts {
+        host: host.to_owned(),
+        policy: policy.to_owned(),
+    })
 }
 
 /// What the server gives.

@@ -1,22 +1,24 @@
 //! What all parts of a backend share: the client, the bells, the names, the constants of the namespace.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use coordinator_core::StoreId;
 
 use crate::bells::Bells;
-use crate::client::{self, Advised, Client, Value};
+use crate::client::{self, Advised, Client, Listener, Value};
 use crate::config::RedisConfig;
 use crate::endpoint::Endpoint;
 use crate::error::ConnectError;
+use crate::greeting::{self, Greeting};
 use crate::guarantees::{self, Settings};
 use crate::janitor;
 use crate::names::{Names, Tag};
 use crate::script::Script;
 use crate::trouble::Trouble;
+use crate::watch;
 
 /// The bounds of the longest TTL.
 const LEAST_MAX_TTL: Duration = Duration::from_secs(1);
@@ -30,11 +32,23 @@ pub(crate) struct Hub {
     pub(crate) config: RedisConfig,
     pub(crate) names: Names,
     pub(crate) store: StoreId,
+    /// The store's own name.
+    name: String,
     pub(crate) client: Arc<dyn Client>,
     pub(crate) bells: Bells,
-    settings: Mutex<Arc<Settings>>,
+    facts: Mutex<Facts>,
     /// The tags that the index knows from this process.
     told: Mutex<BTreeSet<Tag>>,
+}
+
+/// What the server said when it was asked last.
+#[derive(Debug, Clone)]
+struct Facts {
+    settings: Arc<Settings>,
+    /// Which memory it has (I1).
+    memory: Arc<str>,
+    /// Why nothing is granted on it, if nothing is.
+    refusal: Option<Arc<str>>,
 }
 
 impl Hub {
@@ -47,32 +61,81 @@ impl Hub {
         let client = client::connect(&endpoint, dial).await?;
         let host = client.shown();
         let user = endpoint.login.user.as_deref().unwrap_or("default");
-        let advice = names.rights(user).into();
-        let client: Arc<dyn Client> = Arc::new(Advised::new(client, advice));
+        let advice: Arc<str> = names.rights(user).into();
+        let client: Arc<dyn Client> = Arc::new(Advised::new(client, advice.clone()));
         let settings = guarantees::probe(client.as_ref(), &host, &config).await?;
-        let listener = client.listen().await;
+        let own = names.own_channel(rand::random());
+        let greeting =
+            greeting::first(client.as_ref(), &names, &config, &settings, &own, &advice).await?;
+        let listener = listen(client.as_ref(), &names, &own).await;
         let listener = listener.map_err(|trouble| unusable(&host, trouble))?;
-        let bells = Bells::start(listener, names.own_channel(rand::random()));
-        let store = StoreId::new(format!("redis:{host}/{}", config.namespace));
+        let bells = Bells::start(listener, own);
+        tell_quarantine(&config.namespace, &greeting);
+        let store = StoreId::new(format!("redis:{}#{}", config.namespace, greeting.store));
         let hub = Arc::new(Self {
             config,
             names,
             store,
+            name: greeting.store,
             client,
             bells,
-            settings: Mutex::new(Arc::new(settings)),
+            facts: Mutex::new(Facts {
+                settings: Arc::new(settings),
+                memory: greeting.memory.into(),
+                refusal: None,
+            }),
             told: Mutex::default(),
         });
         tokio::spawn(janitor::run(Arc::downgrade(&hub)));
+        let returns = hub.bells.returns();
+        tokio::spawn(watch::run(Arc::downgrade(&hub), returns));
         Ok(hub)
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the server said of itself when it was asked last.
     pub(crate) fn settings(&self) -> Arc<Settings> {
-        self.settings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.facts().settings.clone()
+    }
+
+    /// Whether leases and shards may be granted on this server: not while it deletes keys to make room, unless that is accepted.
+    pub(crate) fn may_grant(&self) -> Result<(), Trouble> {
+        match &self.facts().refusal {
+            Some(why) => Err(Trouble::unavailable(&**why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the server again what it guarantees and remembers, and tells what has changed.
+    pub(crate) async fn look_again(&self) -> Result<(), ConnectError> {
+        let (client, host) = (self.client.as_ref(), self.client.shown());
+        let settings = guarantees::read(client, &host).await?;
+        let refusal = guarantees::refusal(&settings, &host, &self.config);
+        let refusal: Option<Arc<str>> = refusal.map(|error| error.to_string().into());
+        let greeting = greeting::ask(client, &self.names, self.constants(), &[]).await;
+        let greeting = greeting.map_err(|trouble| unusable(&host, trouble))?;
+        let before = guarantees::of(self);
+        let old = std::mem::replace(
+            &mut *self.facts(),
+            Facts {
+                settings: Arc::new(settings),
+                memory: greeting.memory.as_str().into(),
+                refusal: refusal.clone(),
+            },
+        );
+        watch::tell_changes(&before, &guarantees::of(self));
+        match (&old.refusal, &refusal) {
+            (None, Some(why)) => tracing::error!(why = &**why, "nothing is granted from now on"),
+            (Some(_), None) => tracing::info!(host, "leases and shards are granted again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if *old.memory != *greeting.memory {
+            tell_quarantine(&self.config.namespace, &greeting);
+        }
+        Ok(())
     }
 
     /// What the store remembers, for scripts on keys of this hash tag (I1). On one server one key says it for the whole
@@ -107,19 +170,8 @@ impl Hub {
         self.client.eval(script, keys.collect(), args).await
     }
 
-    /// In the order in which `identity.lua` names them, from the last to the first.
-    fn constants(&self) -> [Bytes; 3] {
-        let milliseconds = |span: Duration| Bytes::from(span.as_millis().to_string());
-        let trusts: &'static [u8] = if self.config.trust_empty_store {
-            b"1"
-        } else {
-            b"0"
-        };
-        [
-            milliseconds(self.config.max_ttl),
-            milliseconds(self.settings().lag()),
-            Bytes::from_static(trusts),
-        ]
+    fn constants(&self) -> [Bytes; 4] {
+        greeting::constants(&self.config, &self.settings(), &self.name)
     }
 
     /// Enters a tag in the index that janitors go by, once a process. That is not waited for: the next process does it, too.
@@ -158,6 +210,28 @@ impl Hub {
         let words: [Bytes; 3] = ["ZREM".into(), self.names.tags_key(), tag.to_string().into()];
         let answers = self.client.pipeline(vec![words.into()]).await?;
         answers.into_iter().try_for_each(|answer| answer.map(drop))
+    }
+}
+
+/// Listens on the channels of this process and of the namespace: a user who may not is told so now.
+async fn listen(client: &dyn Client, names: &Names, own: &Bytes) -> Result<Listener, Trouble> {
+    let listener = client.listen().await?;
+    let group = names.own_tag().channel();
+    for channel in [own, &group] {
+        listener.subscribe(channel.clone()).await?;
+    }
+    listener.unsubscribe(group).await?;
+    Ok(listener)
+}
+
+fn tell_quarantine(namespace: &str, greeting: &Greeting) {
+    if !greeting.quarantine.is_zero() {
+        tracing::warn!(
+            namespace,
+            ends_within = ?greeting.quarantine,
+            "Redis is new, or may have lost what it knew (a restart, a flush, a fail-over): until then nothing is granted; \
+             who holds a lease keeps it"
+        );
     }
 }
 

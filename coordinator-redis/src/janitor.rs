@@ -104,8 +104,9 @@ async fn clean(hub: &Hub, tag: &Tag) -> Result<bool, Trouble> {
     }
     clean_leases(hub, tag).await?;
     let must_be_gone: Vec<Bytes> = keys.into_iter().chain([locks::index_key(tag)]).collect();
-    let has_identity = if hub.has_identities() { "1" } else { "0" };
-    let args = vec![has_identity.into()];
+    // That of no group names the store.
+    let is_own = hub.has_identities() && *tag != hub.names.own_tag();
+    let args = vec![if is_own { "1" } else { "0" }.into()];
     let answer = hub.run(&TAG_SWEEP, tag, &must_be_gone, args).await?;
     Ok(answer.text()? == "forgotten")
 }

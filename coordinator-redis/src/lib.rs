@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod fence;
 mod fields;
+mod greeting;
 mod guarantees;
 mod hub;
 mod janitor;
@@ -20,6 +21,7 @@ mod names;
 mod reply;
 mod script;
 mod trouble;
+mod watch;
 
 pub use backend::RedisBackend;
 pub use config::{ClientKind, RedisConfig};

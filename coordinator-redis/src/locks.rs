@@ -121,6 +121,7 @@ impl Locks {
 
     async fn try_acquire(&self, claim: &Claim) -> Result<Acquisition, Trouble> {
         self.check_claim(claim)?;
+        self.hub.may_grant()?;
         let place = Place::of(&self.hub, &claim.key);
         let mut args = grant_args(claim, &place);
         args.push(or_empty(claim.floor).into());

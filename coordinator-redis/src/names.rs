@@ -121,6 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn rights_are_a_command_for_a_user() {
+        let rights = Names::new("ns").unwrap().rights("guest");
+        assert!(
+            rights.starts_with("ACL SETUSER guest ~{ns:* &{ns:* &ns:wake:* "),
+            "{rights}"
+        );
+    }
+
+    #[test]
     fn a_namespace_needs_no_care() {
         for bad in ["", "a b", "a{b", "a:b", "é", &"x".repeat(65)] {
             assert!(Names::new(bad).is_err(), "{bad}");

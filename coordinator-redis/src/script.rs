@@ -1,4 +1,13 @@
-//! Scripts that run on the server.
+//! Scripts that run on the server: one for each operation, all or nothing, judged by the server's clock.
+//!
+//! A script's answer says what the *primary* has done. Replicas hear of it afterwards, so a fail-over may lose any answered script
+//! of the last moments: a grant, a release, a swap, a position, a message. The scripts do not hide that; they make it harmless where it can be:
+//!
+//! - Those that grant or conclude look first whether the server remembers (`identity.lua`), and do neither for as long as a lost
+//!   lease may be trusted (I2).
+//! - Numbers come from the clock and never fall below it, so they rise although the last one is lost (K1).
+//! - What cannot be made harmless is what the lost lease *guarded*. A lock says who may act, and is wrong for as long as its
+//!   holder is mistaken; a token that is compared where the data is written (`fence_write.lua`) is never mistaken there.
 
 use std::sync::OnceLock;
 

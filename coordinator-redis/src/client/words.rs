@@ -11,23 +11,26 @@ const NOT_NOW: [(&str, &str); 10] = [
         "READONLY",
         "the server is a read-only replica: connect to the primary",
     ),
-    ("LOADING", "the server still loads its data"),
-    ("MASTERDOWN", "the replica has lost its primary"),
+    ("LOADING", "the server still loads its data: try again"),
+    (
+        "MASTERDOWN",
+        "the replica has lost its primary: connect to the primary",
+    ),
     ("CLUSTERDOWN", "the cluster is down"),
     ("TRYAGAIN", "the cluster moves the keys"),
     ("BUSY", "a script runs for too long: see `SCRIPT KILL`"),
     (
         "NOREPLICAS",
-        "too few replicas are in reach for `min-replicas-to-write`",
+        "too few replicas are in reach for `min-replicas-to-write`: start them, or look at the network between",
     ),
     (
         "MISCONF",
-        "the server cannot save its data, and refuses writes",
+        "the server cannot save its data, and refuses writes: look at its disk and its log",
     ),
     ("OOM", "the server's memory is used up: raise `maxmemory`"),
     (
         "UNKILLABLE",
-        "a script runs for too long, and has written already",
+        "a script runs for too long, and has written already: wait, or `SHUTDOWN NOSAVE`",
     ),
 ];
 

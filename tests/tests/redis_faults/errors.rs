@@ -1,6 +1,7 @@
 //! What cannot work says what to do: soon, without a panic, and without a password in its words.
 
 mod fake;
+mod guarantees;
 mod mid_work;
 mod refused;
 mod rights;

@@ -112,6 +112,34 @@ async fn l5_the_writes_of_a_superseded_holder_are_refused() -> Tested {
     Ok(())
 }
 
+/// L5: a store is the same by whatever address it is reached; another namespace is another store.
+#[tokio::test]
+async fn l5_a_lease_guards_writes_that_reach_the_server_by_another_url() -> Tested {
+    for client in CLIENTS {
+        let (Some(place), Some(other)) = (Place::shared(client), Place::shared(client)) else {
+            return Ok(());
+        };
+        let proxy = Proxy::before(place.server()).await?;
+        let node = Node::builder("g").url(place.url()).start().await?;
+        let guard = timeout(LONG, node.lock("l").acquire()).await??;
+        let key = format!("{}:written", place.namespace());
+        let around = RedisConfig::from_url(&place.through(&proxy))?;
+        let around = RedisBackend::connect(around).await?;
+        around.fenced(&guard).set(&key, "by a").apply().await?;
+        let mut talk = Talk::to(place.server())?;
+        assert_eq!(talk.ask(&["GET", &key])?.text(), "by a");
+        let elsewhere = RedisBackend::connect(RedisConfig::from_url(&other.url())?).await?;
+        let refused = elsewhere.fenced(&guard).set(&key, "no").apply().await;
+        assert!(
+            matches!(&refused, Err(FenceError::OtherStore { .. })),
+            "{refused:?}"
+        );
+        drop(guard);
+        node.shutdown().await?;
+    }
+    Ok(())
+}
+
 /// L3: a lock goes to and fro between two that want it all the time, and each turn is short.
 #[tokio::test]
 async fn l3_a_lock_goes_to_and_fro_by_push() -> Tested {

@@ -9,7 +9,7 @@ use coordinator_redis::{RedisBackend, RedisConfig};
 use coordinator_tests::servers::{Proxy, Redis};
 use tokio::time::timeout;
 
-use crate::kit::{CLIENTS, LONG, Place, Tested, chain};
+use crate::kit::{CLIENTS, LONG, Place, Tested, chain, ms};
 
 const HEARD: Topic = Topic::new("heard");
 const TAKEN: Topic = Topic::new("taken");
@@ -42,9 +42,14 @@ fn frame(topic: &Topic, sequence: u64) -> Frame {
 /// The number of the next message, and what came before it.
 async fn next(feed: &mut Box<dyn Feed>) -> Tested<(u64, Vec<FeedEvent>)> {
     let mut before = Vec::new();
+    let number = timeout(LONG, until_message(feed, &mut before)).await??;
+    Ok((number, before))
+}
+
+async fn until_message(feed: &mut Box<dyn Feed>, before: &mut Vec<FeedEvent>) -> Tested<u64> {
     loop {
-        match timeout(LONG, feed.next()).await? {
-            Some(FeedEvent::Frame { frame, .. }) => return Ok((frame.sequence, before)),
+        match feed.next().await {
+            Some(FeedEvent::Frame { frame, .. }) => return Ok(frame.sequence),
             Some(other) => before.push(other),
             None => anyhow::bail!("it has ended, behind {before:?}"),
         }
@@ -92,17 +97,17 @@ async fn a_channel_that_is_refused_is_refused_alone() -> Tested {
         assert!(text.contains("{ours:taken}:bus:"), "{text}");
 
         admit(&server, &place, &[&HEARD, &TAKEN]).await?;
-        let mut number = 2;
-        let (found, before) = loop {
+        let (mut number, mut before) = (2, Vec::new());
+        loop {
             number += 1;
             ours.publish(&[frame(&TAKEN, number)]).await?;
-            let soon = std::time::Duration::from_millis(200);
-            if let Ok(found) = timeout(soon, next(&mut taken)).await {
-                break found?;
+            let found = timeout(ms(200), until_message(&mut taken, &mut before)).await;
+            if let Ok(found) = found {
+                assert_eq!(found?, number);
+                break;
             }
             assert!(number < 100, "it is not tried again");
-        };
-        assert_eq!(found, number);
+        }
         assert_eq!(before.first(), Some(&FeedEvent::Disconnected), "{before:?}");
         assert_eq!(before.last(), Some(&FeedEvent::Connected), "{before:?}");
     }

@@ -141,3 +141,19 @@ async fn a_text_that_is_no_url_and_a_value_that_is_none_are_told() {
     let (_, text) = refusal(RedisConfig::new(&url).max_ttl(Duration::ZERO)).await;
     assert!(text.contains("max_ttl"), "{text}");
 }
+
+/// What is there knows no scripts: it is not the user's fault, and waiting does not help.
+#[tokio::test]
+async fn a_server_that_lacks_a_command_is_no_refusal_of_the_user() -> Tested {
+    let Some(server) = Redis::start(&[("rename-command", "EVALSHA \"\"")]).await? else {
+        return Ok(());
+    };
+    for client in CLIENTS {
+        let url = Place::on(client, &server).url();
+        let (error, text) = refusal(RedisConfig::from_url(&url)?).await;
+        assert!(matches!(error, ConnectError::Rejected { .. }), "{error:?}");
+        assert!(text.contains("EVALSHA") && text.contains("proxy"), "{text}");
+        assert!(!error.is_transient(), "{error:?}");
+    }
+    Ok(())
+}

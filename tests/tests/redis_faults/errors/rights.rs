@@ -1,7 +1,7 @@
 //! Users without rights.
 
 use coordinator_node::{ElectionConfig, Node};
-use coordinator_redis::{ConnectError, RedisConfig};
+use coordinator_redis::{ConnectError, RedisBackend, RedisConfig};
 use coordinator_tests::servers::Redis;
 use tokio::time::timeout;
 
@@ -44,6 +44,43 @@ async fn a_user_without_rights_is_told_what_is_missing() -> Tested {
     Ok(())
 }
 
+/// A right that anything needs is missed when the node connects, and not in the middle of its work; and what the error
+/// says to do is enough.
+#[tokio::test]
+async fn each_missing_right_is_told_at_once_with_the_command_that_gives_it() -> Tested {
+    let Some(server) = Redis::start(&[]).await? else {
+        return Ok(());
+    };
+    let all = ["~*", "&*", "+@all"];
+    for client in CLIENTS {
+        let place = Place::on(client, &server);
+        for (missing, named) in [
+            (&["-publish"][..], "PUBLISH"),
+            (&["-hset", "-xadd"], "HSET, XADD"),
+            (&["-zrangebyscore"], "ZRANGEBYSCORE"),
+            (&["-subscribe"], "subscribe"),
+            (&["-evalsha"], "evalsha"),
+            (&["-time"], "ours"),
+            (&["resetkeys", "~{other:*"], "keys"),
+            (&["resetchannels", "&{ours:*"], "PUBLISH"),
+            (&["resetchannels", "&ours:wake:*"], "PUBLISH"),
+        ] {
+            let url = place.at(&user(&server, &[&all[..], missing].concat()).await?);
+            let (error, text) = refusal(RedisConfig::from_url(&url)?).await;
+            assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+            assert!(text.contains(named), "{missing:?}: {text}");
+            let rule = text
+                .split('`')
+                .find(|part| part.starts_with("ACL SETUSER guest "));
+            let rule = rule.ok_or_else(|| anyhow::anyhow!("no command in: {text}"))?;
+            user(&server, &[]).await?;
+            server.ask(&rule.split(' ').collect::<Vec<_>>()).await?;
+            RedisBackend::connect(RedisConfig::from_url(&url)?).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The least rights that the documents name do for everything.
 #[tokio::test]
 async fn a_user_with_the_rights_on_its_own_keys_and_channels_can_do_all_that_a_node_does() -> Tested
@@ -55,13 +92,11 @@ async fn a_user_with_the_rights_on_its_own_keys_and_channels_can_do_all_that_a_n
         let place = Place::on(client, &server)
             .with("trust_empty_store", "true")
             .with("max_ttl_seconds", "20");
-        let keys = format!("~*{}*", place.namespace());
-        let channels = format!("&*{}*", place.namespace());
-        let url = place.at(&user(
-            &server,
-            &[&keys, &channels, "+@all", "-@dangerous", "+info", "+role"],
-        )
-        .await?);
+        let keys = format!("~{{{}:*", place.namespace());
+        let channels = format!("&{{{}:*", place.namespace());
+        let wake = format!("&{}:wake:*", place.namespace());
+        let rights = [&keys, &channels, &wake, "+@all", "-@dangerous", "+info"];
+        let url = place.at(&user(&server, &rights).await?);
         let node = Node::builder("g").url(&url).start().await?;
         let lead = node.election(ElectionConfig::new("x"));
         timeout(LONG, lead.campaign()).await??.resign().await?;
