@@ -30,8 +30,7 @@ use router::{Router, Seat};
 /// subscribers off who lag behind by some megabytes (`client-output-buffer-limit`), and a few large payloads are
 /// as much.
 const INLINE: usize = 64 * 1024;
-/// The largest payload that one key, or one entry of a stream, is asked to hold: what a subscriber can fetch in the second that
-/// others wait for it (U7), over a network of 1 Gbit/s, with time to spare.
+/// The largest payload that one key, or one entry of a stream, is asked to hold. A subscriber fetches it while what follows waits.
 const LARGEST: usize = 32 * 1024 * 1024;
 
 /// The bus of one process.

@@ -172,7 +172,7 @@ fn guarantees(guarantees: Guarantees, wanted: Guarantee, settings: &Settings) ->
             &["appendonly", "appendfsync"],
             settings.get("appendonly") == Some("yes")
                 && settings.get("appendfsync") == Some("always"),
-            "set `appendonly yes` and `appendfsync always`; else nothing is granted for `max_ttl` after each restart",
+            "set `appendonly yes` and `appendfsync always`: without both, a crash may lose the last writes",
         ),
         // Replication is asynchronous, whatever is set.
         _ => (

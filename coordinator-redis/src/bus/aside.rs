@@ -14,8 +14,12 @@ use crate::trouble::Trouble;
 
 /// So long a payload is kept; the server deletes it by itself.
 const KEPT: Duration = Duration::from_secs(60);
-/// U7: so long a reference holds back what follows it.
+/// U7: so long a reference holds back what follows it; and for each `PART` of its bytes as long again, for it could not
+/// come sooner over a busy network.
 const WITHIN: Duration = Duration::from_secs(1);
+const PART: u64 = 8 * 1024 * 1024;
+/// Whatever a reference says.
+const MOST_PARTS: u32 = 8;
 
 /// Stores a payload. It is there when this returns.
 pub(super) async fn store(
@@ -47,7 +51,9 @@ pub(super) fn fetcher(client: Arc<dyn Client>) -> Fetch {
 }
 
 async fn settle(router: Weak<Router>, wanted: Wanted, client: Arc<dyn Client>) {
-    let fetched = timeout(WITHIN, fetch(client.as_ref(), &wanted.reference));
+    let parts = u32::try_from(wanted.reference.bytes / PART).unwrap_or(u32::MAX);
+    let within = WITHIN * parts.saturating_add(1).min(MOST_PARTS);
+    let fetched = timeout(within, fetch(client.as_ref(), &wanted.reference));
     let payload = match fetched.await {
         Ok(Ok(Some(payload))) => Some(payload),
         Ok(Ok(None)) => lost(&wanted, "it is gone"),

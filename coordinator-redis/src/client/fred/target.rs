@@ -8,12 +8,13 @@ use fred::socket2::TcpKeepalive;
 use fred::types::RespVersion;
 use fred::types::config::{Config, ConnectionConfig, Server, ServerConfig, TcpConfig};
 
-use super::value::code_of;
+use super::value::{code_of, said};
 use super::wire::Plan;
 use crate::client::What;
 use crate::client::words::is_refusal;
 use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
+use crate::trouble::Trouble;
 
 /// After so long without a packet the system probes whether the other end is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
@@ -89,6 +90,9 @@ fn bad(reason: &str) -> ConnectError {
 /// Why no connection could be made.
 pub(super) fn unconnected(host: &Host, error: Error) -> ConnectError {
     let host = host.to_string();
+    if let (Trouble::Unavailable(source), _) = said(error.details()) {
+        return ConnectError::Unusable { host, source };
+    }
     let is_refusal = is_refusal(code_of(error.details())) || *error.kind() == ErrorKind::Auth;
     let source = error.into();
     if is_refusal {

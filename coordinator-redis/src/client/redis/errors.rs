@@ -33,8 +33,12 @@ pub(super) fn refused(error: RedisError) -> Trouble {
 /// Why no first connection could be made.
 pub(super) fn unconnected(host: &str, error: RedisError) -> ConnectError {
     let host = host.to_owned();
-    let is_refusal = is_refusal(error.code().unwrap_or_default())
-        || error.kind() == ErrorKind::AuthenticationFailed;
+    let (code, detail) = (error.code().unwrap_or_default(), error.detail());
+    if let Some((Trouble::Unavailable(source), _)) = known(code, detail.unwrap_or_default(), &error)
+    {
+        return ConnectError::Unusable { host, source };
+    }
+    let is_refusal = is_refusal(code) || error.kind() == ErrorKind::AuthenticationFailed;
     let source = error.into();
     if is_refusal {
         ConnectError::Refused { host, source }

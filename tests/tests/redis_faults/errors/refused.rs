@@ -103,7 +103,8 @@ async fn a_server_that_is_loading_is_transient_and_says_so() -> Tested {
         let url = with_client(&fake.url(), client);
         let (error, text) = refusal(RedisConfig::from_url(&url)?).await;
         assert!(error.is_transient(), "{error:?}");
-        assert!(text.to_lowercase().contains("loading"), "{text}");
+        assert!(text.contains("still loads its data: try again"), "{text}");
+        assert!(matches!(error, ConnectError::Unusable { .. }), "{error:?}");
     }
     Ok(())
 }
