@@ -9,6 +9,8 @@ mod fred;
 mod heard;
 mod outage;
 mod redis;
+#[cfg(feature = "tls")]
+mod tls;
 mod words;
 
 use std::fmt;
@@ -32,10 +34,17 @@ pub(crate) fn dial(
     endpoint: &Endpoint,
     config: &RedisConfig,
 ) -> Result<Arc<dyn Dial>, ConnectError> {
+    #[cfg(not(feature = "tls"))]
+    if endpoint.tls.is_some() {
+        return Err(ConnectError::MissingFeature {
+            wanted: "rediss://",
+            feature: "tls",
+        });
+    }
     match config.client {
-        ClientKind::Redis => Ok(Arc::new(redis::RedisDial::new(endpoint, config))),
+        ClientKind::Redis => Ok(Arc::new(redis::RedisDial::new(endpoint, config)?)),
         #[cfg(feature = "client-fred")]
-        ClientKind::Fred => Ok(Arc::new(fred::FredDial::new(endpoint, config))),
+        ClientKind::Fred => Ok(Arc::new(fred::FredDial::new(endpoint, config)?)),
         #[cfg(not(feature = "client-fred"))]
         ClientKind::Fred => Err(ConnectError::MissingFeature {
             wanted: "client=fred",

@@ -36,7 +36,8 @@ impl std::str::FromStr for ClientKind {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// `redis://user:password@host:port/database`; all but the host may be missing.
+    /// `redis://user:password@host:port/database`; all but the host may be missing. `rediss://` is the same by TLS: then `?ca=` names
+    /// a file of certificates to trust, instead of those that the system does, and `cert` and `key` files of our own.
     pub url: String,
     /// Which library speaks to the server.
     pub client: ClientKind,
@@ -91,7 +92,8 @@ impl RedisConfig {
     }
 
     /// The same, in which parameters of the URL choose: `client` (`redis` or `fred`), `namespace`, `max_ttl_seconds`,
-    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`, `listen_bytes`.
+    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`, `listen_bytes`. Those of TLS stay in
+    /// the URL.
     ///
     /// # Errors
     /// A parameter that is none of these, or a value that is none.

@@ -7,7 +7,8 @@
 //! | `redis-sentinel://host:port,host:port/name` | the primary that Sentinels know by that name |
 //! | `redis-cluster://host:port,host:port` | a cluster, of which some nodes are named |
 //!
-//! With `rediss` for `redis`, by TLS. User and password of the servers come before the hosts, as in
+//! With `rediss` for `redis`, by TLS: `ca` names a file of the certificates to trust, instead of those that the system does;
+//! `cert` and `key` name files of a certificate of our own. User and password of the servers come before the hosts, as in
 //! `redis://user:password@host`.
 
 use std::fmt;
@@ -20,20 +21,24 @@ const SERVER_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// Parameters of a URL that say how to reach the store.
-pub(crate) const PARAMETERS: [&str; 6] = [
+pub(crate) const PARAMETERS: [&str; 9] = [
     "sentinel_user",
     "sentinel_password",
     "user",
     "pass",
     "db",
     "protocol",
+    "ca",
+    "cert",
+    "key",
 ];
 
 /// Where the store is, and who comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) topology: Topology,
-    pub(crate) tls: bool,
+    /// How the connections are encrypted, if they are.
+    pub(crate) tls: Option<Trust>,
     /// At least one: servers, Sentinels, or nodes of a cluster.
     pub(crate) hosts: Vec<Host>,
     /// For the servers.
@@ -72,6 +77,19 @@ impl fmt::Display for Host {
             Self::Unix(path) => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// Whom to believe, and as whom to come, where connections are encrypted. All are files, in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "tls"),
+    allow(dead_code, reason = "nothing is encrypted")
+)]
+pub(crate) struct Trust {
+    /// The certificates of those who sign. `None`: those that the system trusts.
+    pub(crate) ca: Option<PathBuf>,
+    /// Our own certificate, and its key.
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
 }
 
 /// Who comes. Shows no password.
@@ -136,7 +154,7 @@ impl Endpoint {
         }
         Ok(Self {
             topology,
-            tls,
+            tls: query.trust(tls)?,
             hosts: hosts?,
             login,
             database,
@@ -146,7 +164,7 @@ impl Endpoint {
     fn socket(path: &str, login: Login, query: &Query<'_>) -> Result<Self, ConnectError> {
         Ok(Self {
             topology: Topology::Server,
-            tls: false,
+            tls: query.trust(false)?,
             hosts: vec![Host::Unix(PathBuf::from(format!("/{path}")))],
             login,
             database: number(query.get("db").unwrap_or_default())?,
@@ -190,6 +208,25 @@ impl<'a> Query<'a> {
         Login {
             user: self.get(user).map(str::to_owned),
             password: self.get(password).map(str::to_owned),
+        }
+    }
+}
+
+impl Query<'_> {
+    fn trust(&self, tls: bool) -> Result<Option<Trust>, ConnectError> {
+        let file = |name| self.get(name).map(PathBuf::from);
+        let own = match (file("cert"), file("key")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(bad("`cert` and `key` come together")),
+        };
+        let ca = file("ca");
+        match tls {
+            true => Ok(Some(Trust { ca, own })),
+            false if ca.is_none() && own.is_none() => Ok(None),
+            false => Err(bad(
+                "`ca`, `cert` and `key` are of TLS: write `rediss` for `redis`, or leave them out",
+            )),
         }
     }
 }
@@ -269,7 +306,7 @@ mod tests {
         let read = Endpoint::read("redis://h").unwrap();
         let plain = Endpoint {
             topology: Topology::Server,
-            tls: false,
+            tls: None,
             hosts: vec![tcp("h", 6379)],
             login: Login::default(),
             database: 0,
@@ -277,7 +314,7 @@ mod tests {
         assert_eq!(read, plain);
         let read = Endpoint::read("rediss://me:a%40b%3A@[::1]:7,h2,h3:1/5").unwrap();
         let full = Endpoint {
-            tls: true,
+            tls: Some(Trust::default()),
             hosts: vec![tcp("::1", 7), tcp("h2", 6379), tcp("h3", 1)],
             login: login(Some("me"), Some("a@b:")),
             database: 5,
@@ -293,6 +330,24 @@ mod tests {
             ..plain
         };
         assert_eq!(read, socket);
+    }
+
+    #[test]
+    fn files_say_whom_to_trust_and_as_whom_to_come() {
+        let read = Endpoint::read("rediss://h?ca=/a%20b&cert=c&key=k").unwrap();
+        let trust = Trust {
+            ca: Some("/a b".into()),
+            own: Some(("c".into(), "k".into())),
+        };
+        assert_eq!(read.tls, Some(trust));
+        for wrong in [
+            "redis://h?ca=a",
+            "rediss://h?cert=c",
+            "rediss://h?key=k",
+            "redis+unix:///s?ca=a",
+        ] {
+            assert!(Endpoint::read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

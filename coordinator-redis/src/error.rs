@@ -42,6 +42,27 @@ pub enum ConnectError {
         /// What the system said.
         source: BoxError,
     },
+    /// Something listens there, and breaks the connection off.
+    #[error(
+        "what listens at {host} breaks the connection off: check that it is Redis, and write `rediss` for `redis` if it \
+         speaks TLS"
+    )]
+    BrokenOff {
+        /// The host and port, or socket.
+        host: String,
+        /// What the library said.
+        source: BoxError,
+    },
+    /// The connection cannot be encrypted as it must be.
+    #[error("no TLS connection to Redis at {host}: {advice}")]
+    Tls {
+        /// The host and port.
+        host: String,
+        /// What to do.
+        advice: &'static str,
+        /// What the library said.
+        source: BoxError,
+    },
     /// The server refused the user.
     #[error("Redis at {host} refused the user: check the user's name, password and rights")]
     Refused {
@@ -144,6 +165,7 @@ impl ConnectError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
+            | Self::BrokenOff { .. }
             | Self::Unusable { .. }
             | Self::Replica { .. }
             | Self::NoPrimary { .. }
@@ -152,6 +174,7 @@ impl ConnectError {
             | Self::OtherKind { .. }
             | Self::BadSetting { .. }
             | Self::MissingFeature { .. }
+            | Self::Tls { .. }
             | Self::Refused { .. }
             | Self::Rejected { .. }
             | Self::TooOld { .. }

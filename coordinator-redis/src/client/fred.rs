@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coordinator_core::BoxError;
 use fred::error::Error;
 use fred::types::Resp3Frame as Frame;
+#[cfg(feature = "tls")]
+use fred::types::config::TlsConfig;
 use futures_util::future::maybe_done;
 use tokio::time::Instant;
+#[cfg(feature = "tls")]
+use tokio_rustls::TlsConnector;
 
-use super::{Client, Dial, Listener, Value, What};
+use super::{Client, Dial, Listener, Value, What, words};
 use crate::config::RedisConfig;
 use crate::endpoint::{Endpoint, Host};
 use crate::error::ConnectError;
@@ -40,23 +43,40 @@ pub(crate) struct FredDial {
     connect: Duration,
     answer: Duration,
     listen_bytes: usize,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsConfig>,
 }
 
 impl FredDial {
-    pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Self {
-        Self {
+    pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Result<Self, ConnectError> {
+        Ok(Self {
             endpoint: endpoint.clone(),
             connect: config.connect_timeout,
             answer: config.response_timeout,
             listen_bytes: config.listen_bytes,
-        }
+            #[cfg(feature = "tls")]
+            tls: match &endpoint.tls {
+                Some(trust) => {
+                    let config = super::tls::config(trust)?;
+                    Some(TlsConfig::from(TlsConnector::from(config)))
+                }
+                None => None,
+            },
+        })
+    }
+
+    fn plan(&self, at: &Host, what: What) -> Result<Plan, ConnectError> {
+        let plan = target::plan(&self.endpoint, at, what, self.connect)?;
+        #[cfg(feature = "tls")]
+        let plan = plan.encrypted(self.tls.clone());
+        Ok(plan)
     }
 }
 
 impl Dial for FredDial {
     fn client(&self, at: &Host, what: What) -> Result<Arc<dyn Client>, ConnectError> {
         Ok(Arc::new(FredClient {
-            plan: target::plan(&self.endpoint, at, what, self.connect)?,
+            plan: self.plan(at, what)?,
             host: at.clone(),
             what,
             within: self.answer,
@@ -95,24 +115,32 @@ impl FredClient {
     async fn dial(&self) -> Result<Wire, ConnectError> {
         let failed = |error| target::unconnected(&self.host, error);
         let wire = Wire::dial(&self.plan, NO_MESSAGES).await.map_err(failed)?;
-        if self.what == What::Primary && self.is_replica(&wire).await? {
+        if self.is_replica(&wire).await? && self.what == What::Primary {
             let host = self.shown();
             return Err(ConnectError::Replica { host });
         }
         Ok(wire)
     }
 
-    /// Whether a server only reads. One that does not tell is found out by its first refusal.
+    /// Whether a server only reads. One that does not tell is found out by its first refusal. Some servers break off at the first
+    /// words, which the library takes for an answer: so it is asked in any case.
     async fn is_replica(&self, wire: &Wire) -> Result<bool, ConnectError> {
         let question = vec!["INFO".into(), "replication".into()];
         let answer = wire.wait(self.within, wire.ask(question)).await;
-        let lost = |error: BoxError| ConnectError::Unreachable {
-            host: self.shown(),
-            source: error,
-        };
-        let answer = answer.map_err(|_| lost("no answer came to `INFO replication`".into()))?;
-        let answer = read(answer.map_err(|error| lost(error.into()))?);
-        Ok(answer.is_ok_and(|answer| answer.text().is_ok_and(|text| text.contains("role:slave"))))
+        let host = self.shown();
+        match answer {
+            Ok(Ok(answer)) => Ok(read(answer)
+                .is_ok_and(|answer| answer.text().is_ok_and(|text| text.contains("role:slave")))),
+            Ok(Err(error)) => Err(words::broken_off(host, error.into())),
+            Err(_) if wire.has_ended() => {
+                let source = "it was closed as soon as it was there".into();
+                Err(words::broken_off(host, source))
+            }
+            Err(_) => {
+                let source = "no answer came in time".into();
+                Err(ConnectError::Unreachable { host, source })
+            }
+        }
     }
 
     /// The connection that calls share, made anew if need be.

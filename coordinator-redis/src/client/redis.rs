@@ -1,7 +1,10 @@
 //! The client of the `redis` crate.
 
+#[cfg(feature = "tls")]
+mod cipher;
 mod ear;
 mod errors;
+mod road;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +14,14 @@ use bytes::Bytes;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, ProtocolVersion,
-    RedisConnectionInfo,
+    Cmd, ConnectionAddr, IntoConnectionInfo as _, Pipeline, ProtocolVersion, RedisConnectionInfo,
 };
+#[cfg(feature = "tls")]
+use rustls::ClientConfig;
 use tokio::time::Instant;
+
+#[cfg(feature = "tls")]
+use super::tls;
 
 use super::{Client, Dial, Listener, Value, What};
 use crate::config::RedisConfig;
@@ -23,7 +30,10 @@ use crate::error::ConnectError;
 use crate::reply::Read as _;
 use crate::script::Script;
 use crate::trouble::Trouble;
+#[cfg(feature = "tls")]
+use cipher::Cipher;
 use errors::failed;
+use road::Road;
 
 /// After a failed attempt to connect, calls fail at once for so long.
 const BREATH: Duration = Duration::from_millis(50);
@@ -31,7 +41,7 @@ const BREATH: Duration = Duration::from_millis(50);
 /// One server, by one connection that all calls share.
 #[derive(Debug)]
 struct RedisClient {
-    client: redis::Client,
+    road: Road,
     what: What,
     limits: Limits,
     line: Mutex<Line>,
@@ -65,6 +75,8 @@ fn attentive(tcp: TcpSettings) -> TcpSettings {
 pub(crate) struct RedisDial {
     endpoint: Endpoint,
     limits: Limits,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// For how long to wait, and how much may wait to be heard.
@@ -76,26 +88,36 @@ struct Limits {
 }
 
 impl RedisDial {
-    pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Self {
-        Self {
+    pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Result<Self, ConnectError> {
+        Ok(Self {
             endpoint: endpoint.clone(),
             limits: Limits {
                 connect: config.connect_timeout,
                 answer: config.response_timeout,
                 listen_bytes: config.listen_bytes,
             },
-        }
+            #[cfg(feature = "tls")]
+            tls: endpoint.tls.as_ref().map(tls::config).transpose()?,
+        })
     }
 
-    fn address(&self, at: &Host) -> Result<ConnectionAddr, ConnectError> {
-        if self.endpoint.tls {
-            let reason = "there is no TLS yet: write `redis` for `rediss`".to_owned();
-            return Err(ConnectError::BadUrl { reason });
+    fn road(&self, at: &Host, client: redis::Client) -> Road {
+        let road = Road::new(client, self.limits.connect);
+        #[cfg(feature = "tls")]
+        if let (Some(config), Host::Tcp(name, port)) = (&self.tls, at) {
+            let cipher = Cipher::new(config.clone(), name.clone(), *port);
+            return road.by(Some(cipher));
         }
-        Ok(match at {
-            Host::Tcp(name, port) => ConnectionAddr::Tcp(name.clone(), *port),
-            Host::Unix(path) => ConnectionAddr::Unix(path.clone()),
-        })
+        #[cfg(not(feature = "tls"))]
+        let _: &Host = at;
+        road
+    }
+}
+
+fn address(at: &Host) -> ConnectionAddr {
+    match at {
+        Host::Tcp(name, port) => ConnectionAddr::Tcp(name.clone(), *port),
+        Host::Unix(path) => ConnectionAddr::Unix(path.clone()),
     }
 }
 
@@ -117,12 +139,12 @@ impl Dial for RedisDial {
         if let Some(password) = &login.password {
             settings = settings.set_password(password);
         }
-        let info = self.address(at)?.into_connection_info().map_err(bad)?;
+        let info = address(at).into_connection_info().map_err(bad)?;
         let tcp = attentive(TcpSettings::default().set_nodelay(true));
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         let client = redis::Client::open(info).map_err(bad)?;
         Ok(Arc::new(RedisClient {
-            client,
+            road: self.road(at, client),
             what,
             limits: self.limits,
             line: Mutex::default(),
@@ -137,12 +159,7 @@ impl RedisClient {
     }
 
     async fn dial(&self) -> Result<MultiplexedConnection, ConnectError> {
-        let settings = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.limits.connect))
-            .set_response_timeout(Some(self.limits.answer));
-        let dialled = self
-            .client
-            .get_multiplexed_async_connection_with_config(&settings);
+        let dialled = self.road.shared(self.limits.answer);
         let failed = |error| errors::unconnected(&self.shown(), error);
         let mut connection = dialled.await.map_err(failed)?;
         if self.what == What::Primary && is_replica(&mut connection).await.map_err(failed)? {
@@ -258,7 +275,7 @@ fn command(words: &[Bytes]) -> Cmd {
 #[async_trait]
 impl Client for RedisClient {
     fn shown(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
+        self.road.shown()
     }
 
     async fn reach(&self) -> Result<(), ConnectError> {
@@ -318,7 +335,7 @@ impl Client for RedisClient {
 
     async fn listen(&self) -> Result<Listener, Trouble> {
         let limits = self.limits;
-        ear::open(self.client.clone(), limits.connect, limits.listen_bytes).await
+        ear::open(self.road.clone(), limits.connect, limits.listen_bytes).await
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use coordinator_core::BoxError;
+
 use crate::endpoint::Host;
+use crate::error::ConnectError;
 use crate::trouble::{Elsewhere, Trouble};
 
 /// What the server says when a request had no effect, and another time or another server may take it; and what to do.
@@ -78,6 +81,36 @@ fn is_denial(code: &str, detail: &str) -> bool {
 }
 
 /// Whether the server refuses the user.
-pub(super) fn is_refusal(code: &str) -> bool {
+fn is_refusal(code: &str) -> bool {
     matches!(code, "WRONGPASS" | "NOAUTH" | "NOPERM")
+}
+
+/// Why no connection could be made to a host, by an error that may begin with a code.
+pub(super) fn unconnected(host: String, code: &str, detail: &str, error: BoxError) -> ConnectError {
+    if let Some((Trouble::Unavailable(source), _)) = known(code, detail, &error) {
+        return ConnectError::Unusable { host, source };
+    }
+    if is_refusal(code) {
+        let source = error;
+        return ConnectError::Refused { host, source };
+    }
+    #[cfg(feature = "tls")]
+    if let Some(advice) = super::tls::advice(&error.to_string()) {
+        let source = error;
+        return ConnectError::Tls {
+            host,
+            advice,
+            source,
+        };
+    }
+    let source = error;
+    ConnectError::Unreachable { host, source }
+}
+
+/// Why there is no connection to a host that has broken it off.
+pub(super) fn broken_off(host: String, error: BoxError) -> ConnectError {
+    match unconnected(host, "", "", error) {
+        ConnectError::Unreachable { host, source } => ConnectError::BrokenOff { host, source },
+        other => other,
+    }
 }

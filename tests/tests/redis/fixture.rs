@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordinator_conformance::{Fault, Faults, Fixture};
 use coordinator_core::{Backend, async_trait};
-use coordinator_redis::{RedisBackend, RedisConfig};
+use coordinator_redis::{ClientKind, RedisBackend, RedisConfig};
 use coordinator_servers::{Error, Talk};
 use coordinator_tests::servers::redis::{Space, fresh_space, shared};
 
@@ -19,6 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a store is used.
 pub(crate) type Change = fn(RedisConfig) -> RedisConfig;
+
+/// Both clients.
+pub(crate) const CLIENTS: [Change; 2] = [by_redis, by_fred];
+
+/// The default client.
+pub(crate) fn by_redis(config: RedisConfig) -> RedisConfig {
+    config.client(ClientKind::Redis)
+}
+
+/// The second client.
+pub(crate) fn by_fred(config: RedisConfig) -> RedisConfig {
+    config.client(ClientKind::Fred)
+}
 
 /// Namespaces of the store by those that checks name. Their keys go with the last fixture.
 #[derive(Debug, Clone, Default)]
@@ -173,8 +186,8 @@ impl Faults for Spaces {
 }
 
 /// Connects to a namespace, in a server that is trusted to be new where it is empty.
-pub(crate) async fn connect(space: &Space) -> RedisBackend {
+pub(crate) async fn connect(client: Change, space: &Space) -> RedisBackend {
     let config = RedisConfig::new(space.url()).namespace(space.name());
-    let backend = RedisBackend::connect(config.trust_empty_store(true)).await;
+    let backend = RedisBackend::connect(client(config.trust_empty_store(true))).await;
     backend.expect("a server that runs takes connections")
 }

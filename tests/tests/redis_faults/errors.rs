@@ -19,7 +19,7 @@ use crate::kit::{LONG, chain};
 const SECRET: &str = "open-sesame";
 
 /// The error of a connection that must not come about, and its words. It comes soon.
-async fn refusal(config: impl Into<RedisConfig>) -> (ConnectError, String) {
+pub(crate) async fn refusal(config: impl Into<RedisConfig>) -> (ConnectError, String) {
     let config = config.into();
     let limit = config.connect_timeout + Duration::from_secs(5);
     let connected = timeout(limit, RedisBackend::connect(config)).await;

@@ -17,3 +17,4 @@ mod kit;
 mod locks;
 mod members;
 mod shards;
+mod tls;

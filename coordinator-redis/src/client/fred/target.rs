@@ -8,27 +8,22 @@ use fred::socket2::TcpKeepalive;
 use fred::types::RespVersion;
 use fred::types::config::{Config, ConnectionConfig, Server, ServerConfig, TcpConfig};
 
-use super::value::{code_of, said};
+use super::value::code_of;
 use super::wire::Plan;
-use crate::client::What;
-use crate::client::words::is_refusal;
+use crate::client::{What, words};
 use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
-use crate::trouble::Trouble;
 
 /// After so long without a packet the system probes whether the other end is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 
-/// How to connect to it, for no longer than this.
+/// How to connect to it, for no longer than this, and not yet encrypted.
 pub(super) fn plan(
     endpoint: &Endpoint,
     at: &Host,
     what: What,
     within: Duration,
 ) -> Result<Plan, ConnectError> {
-    if endpoint.tls {
-        return Err(bad("there is no TLS yet: write `redis` for `rediss`"));
-    }
     let (login, database) = match (&endpoint.topology, what) {
         (Topology::Sentinel { login, .. }, What::Sentinel) => (login, 0),
         _ => (&endpoint.login, endpoint.database),
@@ -36,16 +31,17 @@ pub(super) fn plan(
     let database = u8::try_from(database);
     let database = database.map_err(|_| bad("the client `fred` knows databases up to 255"))?;
     let config = Config {
-        username: login.user.clone(),
-        password: login.password.clone(),
+        username: login.user.as_deref().map(quoted),
+        password: login.password.as_deref().map(quoted),
         server: server(at)?,
         version: RespVersion::RESP3,
         database: Some(database).filter(|number| *number > 0),
         ..Config::default()
     };
     let connection = ConnectionConfig {
-        connection_timeout: within,
-        internal_command_timeout: within,
+        // Ours ends first, and says more.
+        connection_timeout: within * 2,
+        internal_command_timeout: within * 2,
         // A command that was sent may have run: it is not sent again.
         max_command_attempts: 1,
         tcp: TcpConfig {
@@ -65,12 +61,35 @@ pub(super) fn plan(
 fn server(at: &Host) -> Result<ServerConfig, ConnectError> {
     match at {
         Host::Tcp(name, port) => Ok(ServerConfig::Centralized {
-            server: Server::new(bracketed(name), *port),
+            server: named(Server::new(bracketed(name), *port), name),
         }),
         Host::Unix(_) => Err(bad(
             "the client `fred` has no way to a socket: choose the client `redis`",
         )),
     }
+}
+
+/// The library logs in by a line of words with spaces between, and quotes none of them: so a word that needs it is quoted here, as
+/// servers read such lines.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte > b' ' && !matches!(byte, b'"' | b'\'' | 0x7f);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    let hexadecimal = word.bytes().map(|byte| format!("\\x{byte:02x}"));
+    format!("\"{}\"", hexadecimal.collect::<String>())
+}
+
+/// The name that the certificate is for.
+#[cfg(feature = "tls")]
+fn named(mut server: Server, name: &str) -> Server {
+    server.tls_server_name = Some(name.into());
+    server
+}
+
+#[cfg(not(feature = "tls"))]
+fn named(server: Server, _name: &str) -> Server {
+    server
 }
 
 /// The library puts a colon and the port behind it.
@@ -87,17 +106,38 @@ fn bad(reason: &str) -> ConnectError {
     }
 }
 
+/// What the library says of a connection that the other end breaks off: kinds of errors of the system.
+const BROKEN_OFF: [&str; 3] = ["ConnectionReset", "BrokenPipe", "UnexpectedEof"];
+
 /// Why no connection could be made.
 pub(super) fn unconnected(host: &Host, error: Error) -> ConnectError {
     let host = host.to_string();
-    if let (Trouble::Unavailable(source), _) = said(error.details()) {
-        return ConnectError::Unusable { host, source };
+    if *error.kind() == ErrorKind::Auth {
+        let source = error.into();
+        return ConnectError::Refused { host, source };
     }
-    let is_refusal = is_refusal(code_of(error.details())) || *error.kind() == ErrorKind::Auth;
-    let source = error.into();
-    if is_refusal {
-        ConnectError::Refused { host, source }
-    } else {
-        ConnectError::Unreachable { host, source }
+    let is_broken_off = BROKEN_OFF
+        .iter()
+        .any(|words| error.details().contains(words));
+    if is_broken_off {
+        return words::broken_off(host, error.into());
+    }
+    let code = code_of(error.details()).to_owned();
+    let detail = error.details().get(code.len()..).unwrap_or_default();
+    let detail = detail.trim_start().to_owned();
+    words::unconnected(host, &code, &detail, error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_a_line_would_tear_apart_is_quoted() {
+        assert_eq!(quoted("plain-é\\%"), "plain-é\\%");
+        assert_eq!(quoted("a b"), r#""\x61\x20\x62""#);
+        assert_eq!(quoted("\""), r#""\x22""#);
+        assert_eq!(quoted("\r\n"), r#""\x0d\x0a""#);
+        assert_eq!(quoted(""), r#""""#);
     }
 }

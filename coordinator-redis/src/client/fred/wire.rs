@@ -10,6 +10,8 @@ use fred::bytes_utils::Str;
 use fred::clients::Client;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
+#[cfg(feature = "tls")]
+use fred::types::config::TlsConfig;
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
 use fred::types::{ClusterHash, CustomCommand, Message, Resp3Frame as Frame};
 use tokio::sync::{broadcast, watch};
@@ -24,6 +26,23 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) connection: ConnectionConfig,
     pub(super) within: Duration,
+}
+
+impl Plan {
+    /// What is said of a server that does not answer in time.
+    fn silent(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.config.tls.is_some() {
+            return crate::client::tls::SILENT;
+        }
+        "no answer came in time"
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn encrypted(mut self, tls: Option<TlsConfig>) -> Self {
+        self.config.tls = tls;
+        self
+    }
 }
 
 /// A connection. Dropped, it is closed.
@@ -64,7 +83,7 @@ impl Wire {
         let mut up = client.reconnect_rx();
         let mut task = client.connect();
         let driver = Driver(task.abort_handle());
-        let silent = || Error::new(ErrorKind::Timeout, "the server did not answer in time");
+        let silent = |_| Error::new(ErrorKind::Timeout, plan.silent());
         let outcome = async {
             tokio::select! {
                 biased;
@@ -75,9 +94,7 @@ impl Wire {
                 },
             }
         };
-        timeout(plan.within, outcome)
-            .await
-            .map_err(|_| silent())??;
+        timeout(plan.within, outcome).await.map_err(silent)??;
         let (ends, ended) = watch::channel(false);
         tokio::spawn(async move {
             let end = task.await;

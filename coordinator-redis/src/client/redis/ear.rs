@@ -10,12 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use redis::RedisError;
 use redis::aio::{PubSub, PubSubSink, PubSubStream};
-use redis::{Client, RedisError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::errors::refused;
+use super::road::Road;
 use crate::client::{Channels, ListenEvent, Listener, Outage, Teller, queue};
 use crate::trouble::Trouble;
 
@@ -27,17 +28,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Connects, and listens until the listener is dropped. So many bytes of messages wait to be taken.
-pub(super) async fn open(
-    client: Client,
-    within: Duration,
-    bytes: usize,
-) -> Result<Listener, Trouble> {
-    let first = dial(&client, within).await?;
+pub(super) async fn open(road: Road, within: Duration, bytes: usize) -> Result<Listener, Trouble> {
+    let first = dial(&road).await?;
     let (teller, heard) = queue(bytes);
     let (wanted, wants) = mpsc::channel(64);
     let ear = Ear {
-        host: client.get_connection_info().addr().to_string(),
-        client,
+        host: road.shown(),
+        road,
         within,
         channels: BTreeSet::new(),
         refused: BTreeSet::new(),
@@ -48,11 +45,8 @@ pub(super) async fn open(
     Ok(Listener::new(Arc::new(Wanted(wanted)), heard))
 }
 
-async fn dial(client: &Client, within: Duration) -> Result<PubSub, Trouble> {
-    match timeout(within, client.get_async_pubsub()).await {
-        Ok(dialled) => dialled.map_err(refused),
-        Err(_) => Err(Trouble::unavailable("the server did not answer in time")),
-    }
+async fn dial(road: &Road) -> Result<PubSub, Trouble> {
+    road.listening().await.map_err(refused)
 }
 
 /// A change of the channels, and who waits for it.
@@ -92,7 +86,7 @@ impl Channels for Wanted {
 }
 
 struct Ear {
-    client: Client,
+    road: Road,
     host: String,
     within: Duration,
     /// Those that are heard, or will be when there is a connection again.
@@ -164,7 +158,7 @@ impl Ear {
 
     /// A connection that hears all channels which the user may hear.
     async fn connect(&mut self) -> Result<PubSub, Trouble> {
-        let mut line = dial(&self.client, self.within).await?;
+        let mut line = dial(&self.road).await?;
         for channel in self.channels.clone() {
             let heard = subscribe(self.within, line.subscribe(channel.as_ref())).await;
             match heard {

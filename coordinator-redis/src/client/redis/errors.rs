@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError};
 
-use crate::client::words::{is_refusal, known};
+use crate::client::words::{self, known};
 use crate::error::ConnectError;
 use crate::trouble::Trouble;
 
@@ -30,19 +30,19 @@ pub(super) fn refused(error: RedisError) -> Trouble {
     }
 }
 
-/// Why no first connection could be made.
+/// Why no connection could be made.
 pub(super) fn unconnected(host: &str, error: RedisError) -> ConnectError {
     let host = host.to_owned();
-    let (code, detail) = (error.code().unwrap_or_default(), error.detail());
-    if let Some((Trouble::Unavailable(source), _)) = known(code, detail.unwrap_or_default(), &error)
-    {
-        return ConnectError::Unusable { host, source };
+    let code = error.code().unwrap_or_default().to_owned();
+    let detail = error.detail().unwrap_or_default().to_owned();
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        let source = error.into();
+        return ConnectError::Refused { host, source };
     }
-    let is_refusal = is_refusal(code) || error.kind() == ErrorKind::AuthenticationFailed;
-    let source = error.into();
-    if is_refusal {
-        ConnectError::Refused { host, source }
+    let is_broken_off = error.is_connection_dropped() && !error.is_connection_refusal();
+    if is_broken_off {
+        words::broken_off(host, error.into())
     } else {
-        ConnectError::Unreachable { host, source }
+        words::unconnected(host, &code, &detail, error.into())
     }
 }

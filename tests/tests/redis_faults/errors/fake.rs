@@ -76,8 +76,14 @@ impl Drop for Fake {
     }
 }
 
-/// Reads one request: an array of byte strings.
+/// Reads one request: an array of byte strings, or a line of words.
 async fn request(client: &mut BufReader<TcpStream>) -> io::Result<Vec<String>> {
+    if client.fill_buf().await?.first() != Some(&b'*') {
+        let mut line = String::new();
+        client.read_line(&mut line).await?;
+        let words = line.split_whitespace().map(str::to_uppercase);
+        return Ok(words.collect());
+    }
     let count = length(client).await?;
     let mut words = Vec::new();
     for _ in 0..count {

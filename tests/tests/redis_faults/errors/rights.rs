@@ -115,3 +115,34 @@ async fn a_user_with_the_rights_on_its_own_keys_and_channels_can_do_all_that_a_n
     }
     Ok(())
 }
+
+/// Names and passwords may have any letters.
+#[tokio::test]
+async fn a_password_may_have_spaces_quotes_and_more() -> Tested {
+    let Some(server) = Redis::start(&[]).await? else {
+        return Ok(());
+    };
+    for (number, password) in ["a b", "it's", "say \"no\"", "\\x41", "%", "ü€", "a\tb"]
+        .into_iter()
+        .enumerate()
+    {
+        let name = format!("guest-{number}");
+        let given = format!(">{password}");
+        let rights = ["on", &given, "~*", "&*", "+@all"];
+        server
+            .ask(&[&["ACL", "SETUSER", &name], rights.as_slice()].concat())
+            .await?;
+        let bytes = password.bytes().map(|byte| format!("%{byte:02x}"));
+        let (word, port) = (bytes.collect::<String>(), server.port());
+        for client in CLIENTS {
+            let place = Place::on(client, &server);
+            let url = place.at(&format!("redis://{name}:{word}@127.0.0.1:{port}"));
+            let connected = RedisBackend::connect(RedisConfig::from_url(&url)?);
+            timeout(LONG, connected).await??;
+            let wrong = place.at(&format!("redis://{name}:{word}x@127.0.0.1:{port}"));
+            let (error, _) = refusal(RedisConfig::from_url(&wrong)?).await;
+            assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+        }
+    }
+    Ok(())
+}

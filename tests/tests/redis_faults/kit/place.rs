@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::{LONG, Tested};
 
 /// The clients that nodes may use.
-pub(crate) const CLIENTS: &[&str] = &["redis"];
+pub(crate) const CLIENTS: &[&str] = &["redis", "fred"];
 
 /// A namespace of a server.
 pub(crate) struct Place {
