@@ -10,8 +10,26 @@ use tokio::time::{sleep, timeout};
 
 use super::{LONG, Tested};
 
-/// The clients that nodes may use.
-pub(crate) const CLIENTS: &[&str] = &["redis", "fred"];
+/// The clients that nodes use: both, or those that a variable names.
+pub(crate) struct Clients;
+
+pub(crate) const CLIENTS: Clients = Clients;
+
+/// `redis`, `fred`, or both with a comma between.
+const WANTED: &str = "COORDINATOR_TEST_REDIS_CLIENTS";
+
+impl IntoIterator for Clients {
+    type Item = &'static str;
+    type IntoIter = std::vec::IntoIter<&'static str>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let wanted = std::env::var(WANTED).unwrap_or_else(|_| "redis,fred".to_owned());
+        let mut clients = vec!["redis", "fred"];
+        clients.retain(|client| wanted.split(',').any(|wanted| wanted == *client));
+        assert!(!clients.is_empty(), "{WANTED}={wanted} names no client");
+        clients.into_iter()
+    }
+}
 
 /// A namespace of a server.
 pub(crate) struct Place {
