@@ -30,6 +30,10 @@ pub(crate) use heard::{Heard, Teller, queue};
 pub(crate) use outage::Outage;
 
 /// What makes clients of the kind that is chosen.
+#[cfg_attr(
+    feature = "client-fred",
+    allow(clippy::unnecessary_wraps, reason = "a client may be left out")
+)]
 pub(crate) fn dial(
     endpoint: &Endpoint,
     config: &RedisConfig,

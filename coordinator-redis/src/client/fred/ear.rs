@@ -123,7 +123,8 @@ impl Sink {
             self.wire.wish(channel, hears).await.map_err(lost)?;
             self.confirm().await
         };
-        timeout(within, done).await.map_err(late)?
+        // The library's futures are large.
+        timeout(within, Box::pin(done)).await.map_err(late)?
     }
 
     async fn confirm(&mut self) -> Result<(), Trouble> {
@@ -145,7 +146,7 @@ impl Sink {
 
     /// Says why the connection works no longer, if so. A refusal is an answer, too.
     async fn probe(&mut self) -> Option<String> {
-        match timeout(PROBE_WITHIN, self.confirm()).await {
+        match timeout(PROBE_WITHIN, Box::pin(self.confirm())).await {
             Ok(Ok(()) | Err(Trouble::Denied(_))) => None,
             Ok(Err(trouble)) => Some(trouble.to_string()),
             Err(_) => Some("the server did not answer a probe in time".to_owned()),
