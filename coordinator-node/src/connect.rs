@@ -10,7 +10,7 @@ use crate::errors::ConnectError;
 /// |---|---|---|
 /// | `memory:name` | a store in this process, shared by all that name it | `memory` |
 /// | `postgres://user@host/database` | a schema of a Postgres database; parameters choose which, and how: `?schema=billing&leases=row` (see `PostgresConfig::from_url`) | `postgres` |
-/// | `redis://:password@host` | a namespace of a Redis or Valkey server; parameters choose which, and how: `?namespace=billing` (see `RedisConfig::from_url`); `rediss:` by TLS; `client=fred` with `redis-fred` | `redis` |
+/// | `redis://:password@host` | a namespace of a Redis or Valkey server; parameters choose which, and how: `?namespace=billing` (see `RedisConfig::from_url`); `redis-sentinel:` and `redis-cluster:` likewise, `rediss` by TLS; `client=fred` with `redis-fred` | `redis` |
 ///
 /// # Errors
 /// A text that is no such URL, a backend that this build leaves out, or a store that does not

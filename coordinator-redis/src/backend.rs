@@ -7,6 +7,7 @@ use coordinator_core::{Backend, StoreId};
 use crate::assignments::Assignments;
 use crate::bus::RedisBus;
 use crate::checkpoints::Checkpoints;
+use crate::client;
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
 use crate::hub::Hub;
@@ -31,6 +32,29 @@ impl RedisBackend {
     /// Dropped, it closes what it has opened.
     pub async fn connect(config: impl Into<RedisConfig>) -> Result<Self, ConnectError> {
         let hub = Hub::connect(config.into()).await?;
+        Ok(Self { hub })
+    }
+
+    /// Connects by a client that the application has made: to the server that it names, with its login, TLS and TCP settings.
+    /// The URL of the configuration is not looked at.
+    ///
+    /// It makes connections of its own by that client and shares none: a lease's renewal must not wait behind an
+    /// application's blocking command or large reply. The client is of one server, which must be the primary; who wants Sentinel
+    /// or Cluster names them in the URL.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]: each says what to do.
+    ///
+    /// # Cancel safety
+    /// Dropped, it closes what it has opened.
+    pub async fn connect_with(
+        client: redis::Client,
+        config: impl Into<RedisConfig>,
+    ) -> Result<Self, ConnectError> {
+        let config = config.into();
+        let login = client.get_connection_info().redis_settings();
+        let user = login.username().unwrap_or_default().to_owned();
+        let hub = Hub::by(client::given(client, &config), &user, config).await?;
         Ok(Self { hub })
     }
 

@@ -4,11 +4,15 @@
 //! its replicas, a cluster) is added here, and is the same for every library.
 
 mod advised;
+mod cluster;
+mod exchange;
 #[cfg(feature = "client-fred")]
 mod fred;
 mod heard;
 mod outage;
+mod primary;
 mod redis;
+mod sentinel;
 #[cfg(feature = "tls")]
 mod tls;
 mod words;
@@ -57,6 +61,8 @@ pub(crate) fn dial(
     }
 }
 
+pub(crate) use redis::given;
+
 /// Makes clients, each of one server.
 pub(crate) trait Dial: fmt::Debug + Send + Sync {
     /// A client of what listens there. It connects when it is needed, and again when it must.
@@ -69,9 +75,7 @@ pub(crate) enum What {
     /// A server that takes writes. Each new connection looks whether it does.
     Primary,
     /// A node of a cluster.
-    #[allow(dead_code, reason = "clusters are dialled so")]
     Node,
-    #[allow(dead_code, reason = "Sentinels are dialled so")]
     /// A Sentinel: it has a password of its own, and no databases.
     Sentinel,
 }
@@ -80,6 +84,7 @@ pub(crate) enum What {
 pub(crate) async fn connect(
     endpoint: &Endpoint,
     dial: Arc<dyn Dial>,
+    listen_bytes: usize,
 ) -> Result<Arc<dyn Client>, ConnectError> {
     match (&endpoint.topology, endpoint.hosts.as_slice()) {
         (Topology::Server, [only]) => {
@@ -87,9 +92,14 @@ pub(crate) async fn connect(
             client.reach().await?;
             Ok(client)
         }
-        _ => Err(ConnectError::BadUrl {
-            reason: "only one server is supported yet".to_owned(),
-        }),
+        (Topology::Server | Topology::Sentinel { .. }, _) => {
+            let followed = primary::Followed::connect(endpoint, dial, listen_bytes).await?;
+            Ok(followed)
+        }
+        (Topology::Cluster, _) => {
+            let cluster = cluster::Cluster::connect(endpoint, dial, listen_bytes).await?;
+            Ok(cluster)
+        }
     }
 }
 
@@ -121,6 +131,25 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
 
     /// A connection of its own that listens, and comes back by itself.
     async fn listen(&self) -> Result<Listener, Trouble>;
+
+    /// Runs commands that have no keys on each server that takes writes. Answers with where each is, and its answers.
+    async fn everywhere(&self, commands: Vec<Vec<Bytes>>) -> Result<Vec<Told>, Trouble> {
+        let answers = self.pipeline(commands).await?;
+        let host = self.shown();
+        Ok(vec![Told { host, answers }])
+    }
+
+    /// Whether keys and channels lie on several servers, each by its slot.
+    fn is_cluster(&self) -> bool {
+        false
+    }
+}
+
+/// What one server answers.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) host: String,
+    pub(crate) answers: Vec<Result<Value, Trouble>>,
 }
 
 /// What a server answers.
@@ -181,6 +210,11 @@ pub(crate) struct Listener {
 impl Listener {
     pub(crate) fn new(channels: Arc<dyn Channels>, heard: Heard) -> Self {
         Self { channels, heard }
+    }
+
+    /// What adds and removes its channels, for who does so while another takes the events.
+    pub(crate) fn channels(&self) -> Arc<dyn Channels> {
+        self.channels.clone()
     }
 
     /// Hears a channel too, from when this returns.

@@ -36,8 +36,11 @@ impl std::str::FromStr for ClientKind {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// `redis://user:password@host:port/database`; all but the host may be missing. `rediss://` is the same by TLS: then `?ca=` names
-    /// a file of certificates to trust, instead of those that the system does, and `cert` and `key` files of our own.
+    /// `redis://user:password@host:port/database`; all but the host may be missing. Of several hosts, with commas between, the
+    /// one that is a primary is meant. `redis-sentinel://user:password@host:port,…/name` is the primary that Sentinels know by
+    /// that name, with `sentinel_user` and `sentinel_password` as parameters; `redis-cluster://user:password@host:port,…` a Cluster.
+    /// `rediss` for `redis` is the same by TLS: then `?ca=` names a file of certificates to trust, instead of those that the system does,
+    /// and `cert` and `key` files of our own.
     pub url: String,
     /// Which library speaks to the server.
     pub client: ClientKind,

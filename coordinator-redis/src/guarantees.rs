@@ -6,17 +6,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use coordinator_core::{Guarantee, Guarantees};
 
-use crate::client::{Client, Value};
+use crate::client::{Client, Told, Value};
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
 use crate::hub::{Hub, unusable};
 use crate::reply::Read;
+use crate::trouble::Trouble;
 
 /// A server counts the lag of replicas in whole seconds, and looks at it once a second.
 const COARSE: Duration = Duration::from_secs(2);
 /// What is taken for the lag where writes wait for replicas, but the user may not read for how long
 /// they may be silent: six times the server's default.
 const UNREADABLE: Duration = Duration::from_secs(60);
+
+/// What is taken for the `cluster-node-timeout` that may not be read: the server's default.
+const NODE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between the values of servers that differ.
+const APART: &str = ", ";
 
 /// The oldest server that has all commands.
 const OLDEST: (u32, u32) = (6, 2);
@@ -34,17 +40,46 @@ impl Settings {
         format!("{name} = {}", self.get(name).unwrap_or("unknown"))
     }
 
-    fn number(&self, name: &str) -> u64 {
-        self.get(name)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default()
+    /// The highest, where servers differ.
+    fn number(&self, name: &str) -> Option<u64> {
+        let values = self.get(name)?.split(APART);
+        values.filter_map(|text| text.parse().ok()).max()
     }
 
-    /// For how long a primary that is cut off from its replicas still takes writes, at most (I2).
+    /// What several servers say of themselves: all values, where they differ.
+    fn and(mut self, other: Self) -> Self {
+        for (name, value) in other.0 {
+            let known = self.0.entry(name).or_insert_with(|| value.clone());
+            if !known.split(APART).any(|known| known == value) {
+                known.push_str(APART);
+                known.push_str(&value);
+            }
+        }
+        self
+    }
+
+    /// For how long a primary that is cut off from the others still takes writes, at most (I2).
     pub(crate) fn lag(&self) -> Duration {
+        self.lag_of_replicas().max(self.lag_of_nodes())
+    }
+
+    /// A node of a cluster that is out of touch with most others takes no writes after this. It may notice half of it later than
+    /// they do.
+    fn lag_of_nodes(&self) -> Duration {
+        if !self.is_cluster() {
+            return Duration::ZERO;
+        }
+        let timeout = self.number("cluster-node-timeout");
+        timeout.map_or(NODE_TIMEOUT, Duration::from_millis)
+    }
+
+    fn lag_of_replicas(&self) -> Duration {
         match self.get("min-replicas-to-write") {
             Some("0") => Duration::ZERO,
-            Some(_) => Duration::from_secs(self.number("min-replicas-max-lag")) + COARSE,
+            Some(_) => {
+                let lag = self.number("min-replicas-max-lag").unwrap_or_default();
+                Duration::from_secs(lag) + COARSE
+            }
             // Settings that this user may not read: the server's own report tells whether there are any.
             None if self.get("min_slaves_good_slaves").is_none() => Duration::ZERO,
             None => UNREADABLE,
@@ -67,33 +102,53 @@ pub(crate) async fn probe(
     host: &str,
     config: &RedisConfig,
 ) -> Result<Settings, ConnectError> {
-    let settings = read(client, host).await?;
-    check(&settings, host, config)?;
-    Ok(settings)
+    let mut all = Settings::default();
+    for (host, settings) in read_each(client, host).await? {
+        check(&settings, &host, config)?;
+        all = all.and(settings);
+    }
+    if all.is_cluster() && !client.is_cluster() {
+        return Err(unusable(host, Trouble::in_a_cluster()));
+    }
+    Ok(all)
 }
 
 /// Reads them.
 pub(crate) async fn read(client: &dyn Client, host: &str) -> Result<Settings, ConnectError> {
+    let each = read_each(client, host).await?.into_iter();
+    Ok(each.fold(Settings::default(), |all, (_, settings)| all.and(settings)))
+}
+
+/// Reads those of each server that takes writes.
+async fn read_each(
+    client: &dyn Client,
+    host: &str,
+) -> Result<Vec<(String, Settings)>, ConnectError> {
     let words = [
         &["INFO", "server"][..],
         &["INFO", "replication"],
         &["INFO", "memory"],
         &["CONFIG", "GET", "append*"],
         &["CONFIG", "GET", "min-replicas-*"],
+        &["CONFIG", "GET", "cluster-node-timeout"],
     ];
     let commands = words.map(|words| words.iter().copied().map(Bytes::from).collect());
-    let answers = client.pipeline(commands.into()).await;
-    let answers = answers.map_err(|trouble| unusable(host, trouble))?;
-    let mut settings = Settings::default();
-    for (answer, words) in answers.into_iter().zip(words) {
-        match answer {
-            Ok(answer) => settings.take(&answer),
-            // A user without the right to read settings: what cannot be read counts as not given.
-            Err(_) if words.first() == Some(&"CONFIG") => {}
-            Err(trouble) => return Err(unusable(host, trouble)),
+    let told = client.everywhere(commands.into()).await;
+    let told = told.map_err(|trouble| unusable(host, trouble))?;
+    let mut each = Vec::with_capacity(told.len());
+    for Told { host, answers } in told {
+        let mut settings = Settings::default();
+        for (answer, words) in answers.into_iter().zip(words) {
+            match answer {
+                Ok(answer) => settings.take(&answer),
+                // A user without the right to read settings: what cannot be read counts as not given.
+                Err(_) if words.first() == Some(&"CONFIG") => {}
+                Err(trouble) => return Err(unusable(&host, trouble)),
+            }
         }
+        each.push((host, settings));
     }
-    Ok(settings)
+    Ok(each)
 }
 
 impl Settings {
@@ -176,7 +231,7 @@ fn guarantees(guarantees: Guarantees, wanted: Guarantee, settings: &Settings) ->
         ),
         // Replication is asynchronous, whatever is set.
         _ => (
-            &["role", "connected_slaves", "min-replicas-to-write"],
+            &["redis_mode", "connected_slaves", "min-replicas-to-write"],
             false,
             "Redis cannot give it: a promoted replica may lack the last writes; tokens go on rising, and nothing is \
              granted for `max_ttl`",
@@ -234,5 +289,18 @@ mod tests {
         assert_eq!(unreadable, UNREADABLE);
         let text = "min-replicas-to-write:1\nmin-replicas-max-lag:10";
         assert_eq!(settings(text).lag(), Duration::from_secs(12));
+    }
+
+    /// I2, I8: each node may be the one that is cut off.
+    #[test]
+    fn a_cluster_has_what_all_of_its_nodes_have_and_the_longest_lag() {
+        let one = settings("redis_mode:cluster\ncluster-node-timeout:2000\nappendonly:yes");
+        assert_eq!(one.lag(), Duration::from_secs(2));
+        let other =
+            "redis_mode:cluster\ncluster-node-timeout:5000\nappendonly:no\nmin-replicas-to-write:0";
+        let both = one.clone().and(settings(other)).and(one);
+        assert_eq!(both.lag(), Duration::from_secs(5));
+        assert_eq!(both.shown("appendonly"), "appendonly = yes, no");
+        assert_eq!(settings("redis_mode:cluster").lag(), NODE_TIMEOUT);
     }
 }

@@ -54,13 +54,25 @@ struct Facts {
 impl Hub {
     /// Connects, and finds out what the server gives.
     pub(crate) async fn connect(config: RedisConfig) -> Result<Arc<Self>, ConnectError> {
-        check(&config)?;
-        let names = Names::new(&config.namespace)?;
         let endpoint = Endpoint::read(&config.url)?;
         let dial = client::dial(&endpoint, &config)?;
-        let client = client::connect(&endpoint, dial).await?;
+        check(&config)?;
+        let client = client::connect(&endpoint, dial, config.listen_bytes).await?;
+        let user = endpoint.login.user.unwrap_or_default();
+        Self::by(client, &user, config).await
+    }
+
+    /// The same, by a client that is there, and that comes as this user; an empty text is the default one.
+    pub(crate) async fn by(
+        client: Arc<dyn Client>,
+        user: &str,
+        config: RedisConfig,
+    ) -> Result<Arc<Self>, ConnectError> {
+        check(&config)?;
+        let names = Names::new(&config.namespace)?;
+        client.reach().await?;
         let host = client.shown();
-        let user = endpoint.login.user.as_deref().unwrap_or("default");
+        let user = if user.is_empty() { "default" } else { user };
         let advice: Arc<str> = names.rights(user).into();
         let client: Arc<dyn Client> = Arc::new(Advised::new(client, advice.clone()));
         let settings = guarantees::probe(client.as_ref(), &host, &config).await?;

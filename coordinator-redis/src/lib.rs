@@ -23,6 +23,9 @@ mod script;
 mod trouble;
 mod watch;
 
+/// The client library, of the version that [`RedisBackend::connect_with`] takes.
+pub use redis;
+
 pub use backend::RedisBackend;
 pub use config::{ClientKind, RedisConfig};
 pub use error::ConnectError;

@@ -31,13 +31,11 @@ pub(crate) enum Trouble {
         stored: String,
     },
     /// The keys lie on another server of a cluster. Nothing was done.
-    #[allow(dead_code, reason = "clusters are led by it")]
     Elsewhere(Elsewhere),
 }
 
 /// Where the keys of a slot lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code, reason = "clusters are led by it")]
 pub(crate) struct Elsewhere {
     pub(crate) slot: u16,
     /// `None`: the server does not know.
@@ -101,6 +99,15 @@ impl Trouble {
             },
             Self::Elsewhere(elsewhere) => Self::Elsewhere(elsewhere.clone()),
         }
+    }
+
+    /// The server is a node of a cluster, and none was expected.
+    pub(crate) fn in_a_cluster() -> Self {
+        Self::Elsewhere(Elsewhere {
+            slot: 0,
+            host: None,
+            once: false,
+        })
     }
 
     /// The task that would have asked has ended.

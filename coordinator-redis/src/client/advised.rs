@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Channels, Client, Listener, Value};
+use super::{Channels, Client, Listener, Told, Value};
 use crate::error::ConnectError;
 use crate::script::Script;
 use crate::trouble::Trouble;
@@ -62,6 +62,15 @@ impl Client for Advised {
         let answers = answers.map_err(|trouble| self.advise(trouble))?.into_iter();
         let answers = answers.map(|answer| answer.map_err(|trouble| self.advise(trouble)));
         Ok(answers.collect())
+    }
+
+    async fn everywhere(&self, commands: Vec<Vec<Bytes>>) -> Result<Vec<Told>, Trouble> {
+        let told = self.client.everywhere(commands).await;
+        told.map_err(|trouble| self.advise(trouble))
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.client.is_cluster()
     }
 
     async fn listen(&self) -> Result<Listener, Trouble> {

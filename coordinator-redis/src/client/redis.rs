@@ -87,15 +87,21 @@ struct Limits {
     listen_bytes: usize,
 }
 
+impl From<&RedisConfig> for Limits {
+    fn from(config: &RedisConfig) -> Self {
+        Self {
+            connect: config.connect_timeout,
+            answer: config.response_timeout,
+            listen_bytes: config.listen_bytes,
+        }
+    }
+}
+
 impl RedisDial {
     pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Result<Self, ConnectError> {
         Ok(Self {
             endpoint: endpoint.clone(),
-            limits: Limits {
-                connect: config.connect_timeout,
-                answer: config.response_timeout,
-                listen_bytes: config.listen_bytes,
-            },
+            limits: config.into(),
             #[cfg(feature = "tls")]
             tls: endpoint.tls.as_ref().map(tls::config).transpose()?,
         })
@@ -121,6 +127,13 @@ fn address(at: &Host) -> ConnectionAddr {
     }
 }
 
+/// A client that the application has made, of one server.
+pub(crate) fn given(client: redis::Client, config: &RedisConfig) -> Arc<dyn Client> {
+    let limits = Limits::from(config);
+    let road = Road::new(client, limits.connect);
+    Arc::new(RedisClient::new(road, What::Primary, limits))
+}
+
 impl Dial for RedisDial {
     fn client(&self, at: &Host, what: What) -> Result<Arc<dyn Client>, ConnectError> {
         let bad = |error: redis::RedisError| ConnectError::BadUrl {
@@ -143,17 +156,22 @@ impl Dial for RedisDial {
         let tcp = attentive(TcpSettings::default().set_nodelay(true));
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         let client = redis::Client::open(info).map_err(bad)?;
-        Ok(Arc::new(RedisClient {
-            road: self.road(at, client),
-            what,
-            limits: self.limits,
-            line: Mutex::default(),
-            dialling: tokio::sync::Mutex::default(),
-        }))
+        let road = self.road(at, client);
+        Ok(Arc::new(RedisClient::new(road, what, self.limits)))
     }
 }
 
 impl RedisClient {
+    fn new(road: Road, what: What, limits: Limits) -> Self {
+        Self {
+            road,
+            what,
+            limits,
+            line: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+        }
+    }
+
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -33,7 +33,7 @@ pub use probe::accepts;
 pub use programs::find as find_program;
 pub use redis::{
     OLDEST as OLDEST_REDIS, Redis, RedisProgram, Reply, SENTINEL_NAME, Talk, in_a_cluster,
-    sentinel, slots,
+    replica_in_a_cluster, sentinel, slots,
 };
 pub use template::Template;
 

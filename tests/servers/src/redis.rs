@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use cluster::{in_a_cluster, slots};
+pub use cluster::{in_a_cluster, replica_in_a_cluster, slots};
 pub use program::{OLDEST, RedisProgram};
 pub use reply::Reply;
 pub use sentinel::{SENTINEL_NAME, sentinel};

@@ -44,6 +44,45 @@ pub fn shared() -> Option<String> {
     skip::found("redis", started.as_ref()).map(local::Redis::url)
 }
 
+/// The URL of a cluster of three primaries that the tests of this process share, started at the first call.
+///
+/// # Panics
+/// Where the program is required and there is none.
+pub fn shared_cluster() -> Option<String> {
+    static STARTED: OnceLock<Result<Vec<local::Redis>, Error>> = OnceLock::new();
+    let started = STARTED.get_or_init(|| {
+        let program = program().map_err(|error| Error::Missing(error.to_string()))?;
+        // On a busy machine nodes are silent for a while.
+        local::in_a_cluster(program, 3, &[("cluster-node-timeout", "30000")])
+    });
+    let nodes = skip::found("redis-bin", started.as_ref())?;
+    let hosts: Vec<_> = nodes
+        .iter()
+        .map(|node| node.address().to_string())
+        .collect();
+    let password = nodes.first().map(local::Redis::password)?;
+    Some(format!("redis-cluster://:{password}@{}", hosts.join(",")))
+}
+
+/// The URL by which Sentinels tell the primary that the tests of this process share, started at the first call.
+///
+/// # Panics
+/// Where the program is required and there is none.
+pub fn shared_sentinels() -> Option<String> {
+    static STARTED: OnceLock<Result<[local::Redis; 2], Error>> = OnceLock::new();
+    let started = STARTED.get_or_init(|| {
+        let program = program().map_err(|error| Error::Missing(error.to_string()))?;
+        let primary = local::Redis::start(program, &[])?;
+        let sentinel = local::sentinel(&primary, 1, 60_000)?;
+        Ok([primary, sentinel])
+    });
+    let [primary, sentinel] = skip::found("redis-bin", started.as_ref())?;
+    let (password, host) = (primary.password(), sentinel.address());
+    Some(format!(
+        "redis-sentinel://:{password}@{host}/{SENTINEL_NAME}"
+    ))
+}
+
 /// What private servers are started by.
 fn program() -> Result<&'static RedisProgram, &'static Error> {
     static FOUND: OnceLock<Result<RedisProgram, Error>> = OnceLock::new();

@@ -6,6 +6,7 @@ mod cuts;
 mod ends;
 mod promoted;
 mod restarts;
+mod sentinels;
 mod stalled;
 mod votes;
 

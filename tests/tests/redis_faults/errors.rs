@@ -1,5 +1,6 @@
 //! What cannot work says what to do: soon, without a panic, and without a password in its words.
 
+mod clusters;
 mod fake;
 mod guarantees;
 mod mid_work;

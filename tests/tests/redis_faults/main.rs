@@ -11,6 +11,7 @@
 )]
 
 mod bus;
+mod clusters;
 mod elections;
 mod errors;
 mod kit;

@@ -19,6 +19,13 @@ const HIGHEST: u16 = 22_000;
 /// So many ports are tried.
 const TRIES: usize = 200;
 
+/// What makes a server a node.
+const OF_NODES: &[(&str, &str)] = &[
+    ("cluster-enabled", "yes"),
+    ("cluster-config-file", "nodes.conf"),
+    ("cluster-node-timeout", "2000"),
+];
+
 /// Starts a cluster of `count` primaries, with settings as in `redis.conf`, and waits until each of
 /// them says that all is well.
 pub fn in_a_cluster(
@@ -27,12 +34,7 @@ pub fn in_a_cluster(
     settings: &[(&str, &str)],
 ) -> Result<Vec<Redis>, Error> {
     let password = random::password();
-    let of_nodes = [
-        ("cluster-enabled", "yes"),
-        ("cluster-config-file", "nodes.conf"),
-        ("cluster-node-timeout", "2000"),
-    ];
-    let settings = [&of_nodes, settings].concat();
+    let settings = [OF_NODES, settings].concat();
     let mut nodes = Vec::new();
     for at in 0..count {
         let mut node = Redis::prepare(program, Kind::Node, password.clone())?;
@@ -47,6 +49,35 @@ pub fn in_a_cluster(
     }
     meet(&nodes)?;
     Ok(nodes)
+}
+
+/// Starts one more node of a cluster, which follows one of its primaries and takes its place when that is gone; and waits
+/// until it has all, and the primary knows of it.
+pub fn replica_in_a_cluster(primary: &Redis, settings: &[(&str, &str)]) -> Result<Redis, Error> {
+    let mut node = Redis::prepare(&primary.program, Kind::Node, primary.password.clone())?;
+    node.first_start(&[OF_NODES, settings].concat())?;
+    node.ask(&["CLUSTER", "MEET", "127.0.0.1", &primary.port.to_string()])?;
+    let of = primary.ask(&["CLUSTER", "MYID"])?.text();
+    let me = node.ask(&["CLUSTER", "MYID"])?.text();
+    node.until("know its primary", |talk| {
+        Ok(talk.ask(&["CLUSTER", "NODES"])?.text().contains(&of))
+    })?;
+    node.ask(&["CLUSTER", "REPLICATE", &of])?;
+    node.until("follow its primary", |talk| {
+        Ok(talk.info("replication", "master_link_status")?.as_deref() == Some("up"))
+    })?;
+    primary.until("know its replica", |talk| {
+        Ok(talk
+            .ask(&["CLUSTER", "REPLICAS", &of])?
+            .list()
+            .iter()
+            .any(|line| line.text().contains(&me)))
+    })?;
+    node.until("see the whole cluster", |talk| {
+        let said = talk.ask(&["CLUSTER", "INFO"])?.text();
+        Ok(said.lines().any(|line| line == "cluster_state:ok"))
+    })?;
+    Ok(node)
 }
 
 /// The slots of the node at a place, of so many.

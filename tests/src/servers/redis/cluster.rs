@@ -37,6 +37,75 @@ impl Cluster {
         &self.nodes
     }
 
+    /// The URL by which clients find all nodes from one of them, with the password of the servers.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()))
+            .collect();
+        let password = self.nodes.first().map(Redis::password).unwrap_or_default();
+        format!("redis-cluster://:{password}@{}", hosts.join(","))
+    }
+
+    /// Starts one more node, which takes the place of this primary when that is gone.
+    pub async fn replica_of(primary: &Redis, settings: &[(&str, &str)]) -> Result<Redis, Error> {
+        let settings = Settings::from(settings);
+        let start = move |primary: &mut local::Redis| {
+            local::replica_in_a_cluster(primary, &settings.borrowed())
+        };
+        primary.with(start).await.map(Redis::from)
+    }
+
+    /// Waits until all nodes that run say that all is well.
+    pub async fn until_well(&self) -> Result<(), Error> {
+        for node in &self.nodes {
+            node.until_cluster("cluster_state:ok").await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the slot of a key, with all that is in it, to another node, as `redis-cli --cluster reshard` does.
+    pub async fn move_slot_of(&self, key: &str) -> Result<(), Error> {
+        let from = self.node_of(key).await?;
+        let others = self.nodes.iter().find(|node| node.port() != from.port());
+        let to = others.ok_or_else(|| Error::Missing("there is no other node".to_owned()))?;
+        let slot = from.ask(&["CLUSTER", "KEYSLOT", key]).await?.text();
+        let (here, there) = (id(from).await?, id(to).await?);
+        let set = async |node: &Redis, how: &str, id: &str| {
+            node.ask(&["CLUSTER", "SETSLOT", &slot, how, id])
+                .await
+                .map(drop)
+        };
+        set(to, "IMPORTING", &here).await?;
+        set(from, "MIGRATING", &there).await?;
+        let (port, password) = (to.port().to_string(), to.password());
+        loop {
+            let keys = from
+                .ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"])
+                .await?;
+            let keys: Vec<String> = keys.list().iter().map(local::Reply::text).collect();
+            if keys.is_empty() {
+                break;
+            }
+            let mut command = vec![
+                "MIGRATE",
+                "127.0.0.1",
+                &port,
+                "",
+                "0",
+                "5000",
+                "AUTH",
+                &password,
+                "KEYS",
+            ];
+            command.extend(keys.iter().map(String::as_str));
+            from.ask(&command).await?;
+        }
+        set(to, "NODE", &there).await?;
+        set(from, "NODE", &there).await
+    }
+
     /// The node that has the slot of a key.
     pub async fn node_of(&self, key: &str) -> Result<&Redis, Error> {
         let nowhere = || Error::Missing(format!("no node has the slot of {key}"));
@@ -48,4 +117,8 @@ impl Cluster {
         let found = nodes.find(|(at, _)| local::slots(*at, count).contains(&slot));
         found.map(|(_, node)| node).ok_or_else(nowhere)
     }
+}
+
+async fn id(node: &Redis) -> Result<String, Error> {
+    node.ask(&["CLUSTER", "MYID"]).await.map(|id| id.text())
 }
