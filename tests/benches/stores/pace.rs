@@ -25,6 +25,9 @@ const REST: Duration = Duration::from_millis(300);
 /// the runtime is a millisecond late.
 const SPIN: Duration = Duration::from_micros(150);
 
+/// The middle and the 99th percentile of a round, in seconds.
+pub(crate) type Round = (f64, f64);
+
 /// When each message is due, and how long each took.
 #[derive(Clone)]
 pub(crate) struct Times {
@@ -86,8 +89,8 @@ impl Times {
         Ok(())
     }
 
-    /// The middle and the 99th percentile, in seconds.
-    pub(crate) fn result(&self) -> anyhow::Result<(f64, f64)> {
+    /// How it went.
+    pub(crate) fn result(&self) -> anyhow::Result<Round> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         anyhow::ensure!(
             taken.len() == MESSAGES,
@@ -104,7 +107,7 @@ pub(crate) async fn through_nodes(
     publisher: &Node,
     subscriber: &Node,
     bytes: usize,
-) -> anyhow::Result<(f64, f64)> {
+) -> anyhow::Result<Round> {
     let times = Times::new()?;
     let topic: Topic<String> = Topic::named("bench");
     let mut messages = subscriber.bus().subscribe(&topic).await?;
@@ -126,11 +129,7 @@ pub(crate) async fn through_nodes(
 }
 
 /// Of rounds, each with what was measured by hand and ours.
-pub(crate) fn figures(
-    what: &str,
-    rounds: &[((f64, f64), (f64, f64))],
-    target: Target,
-) -> Vec<Figure> {
+pub(crate) fn figures(what: &str, rounds: &[(Round, Round)], target: Target) -> Vec<Figure> {
     let middle: Vec<_> = rounds.iter().map(|(raw, ours)| (raw.0, ours.0)).collect();
     let late: Vec<_> = rounds.iter().map(|(raw, ours)| (raw.1, ours.1)).collect();
     let (p50, p99) = (format!("{what}: p50"), format!("{what}: p99"));

@@ -23,7 +23,7 @@ use crate::nodes::{PATIENCE, shut_down};
 const UNDER_WAY: usize = 64;
 const OURS: Flow = Flow {
     under_way: UNDER_WAY,
-    step: UNDER_WAY as u32,
+    step: 64,
 };
 const WRITERS: usize = 16;
 const STREAM: &str = "raw/log";

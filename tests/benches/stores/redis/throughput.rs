@@ -22,7 +22,7 @@ use crate::nodes::{PATIENCE, shut_down};
 const UNDER_WAY: usize = 64;
 const OURS: Flow = Flow {
     under_way: UNDER_WAY,
-    step: UNDER_WAY as u32,
+    step: 64,
 };
 
 /// Each message is a PUBLISH of its own, for each is of another topic than those under way with it.
