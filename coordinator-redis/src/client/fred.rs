@@ -5,9 +5,7 @@ mod target;
 mod value;
 mod wire;
 
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +14,6 @@ use fred::error::Error;
 use fred::types::Resp3Frame as Frame;
 #[cfg(feature = "tls")]
 use fred::types::config::TlsConfig;
-use futures_util::future::maybe_done;
 use tokio::time::Instant;
 #[cfg(feature = "tls")]
 use tokio_rustls::TlsConnector;
@@ -203,13 +200,13 @@ impl FredClient {
         }
     }
 
-    /// Sends these in order, and waits for all answers.
+    /// Sends these in order, nothing between them, and waits for all answers.
     async fn together<T>(
         &self,
         wire: &Arc<Wire>,
         calls: impl Iterator<Item = impl Future<Output = Result<T, Error>> + Send>,
     ) -> Result<Vec<Result<T, Error>>, Trouble> {
-        let answers = wire.wait(self.within, in_order(calls.collect())).await;
+        let answers = wire.wait(self.within, wire.together(calls.collect())).await;
         if answers.is_err() {
             self.give_up(wire);
         }
@@ -238,35 +235,15 @@ impl FredClient {
 
     async fn call(&self, command: Vec<Bytes>) -> Result<Value, CallError> {
         let wire = self.wire().await?;
-        let answer = wire.wait(self.within, wire.ask(command)).await;
-        let answer = answer.inspect_err(|_| self.give_up(&wire))?;
+        let call = std::iter::once(wire.ask(command));
+        let Some(answer) = self.together(&wire, call).await?.pop() else {
+            return Err(Trouble::unreadable("nothing").into());
+        };
         match answer.as_ref().ok().and_then(error_of) {
             Some(error) if code_of(&error) == "NOSCRIPT" => Err(CallError::NoScript),
             Some(_) | None => Ok(self.judged(answer, &wire)?),
         }
     }
-}
-
-/// Polls each once, in order, which sends it; then waits for each.
-async fn in_order<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
-    let mut calls: Vec<_> = calls
-        .into_iter()
-        .map(|call| Box::pin(maybe_done(call)))
-        .collect();
-    poll_fn(|context| {
-        for call in &mut calls {
-            // What is ready by now is kept until all are.
-            let _is_ready = call.as_mut().poll(context).is_ready();
-        }
-        Poll::Ready(())
-    })
-    .await;
-    let mut answers = Vec::with_capacity(calls.len());
-    for mut call in calls {
-        call.as_mut().await;
-        answers.extend(call.as_mut().take_output());
-    }
-    answers
 }
 
 /// Why a command brought no value.

@@ -3,6 +3,9 @@
 //! of a connection is the end of all its calls; who wants another makes one.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +17,7 @@ use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as 
 use fred::types::config::TlsConfig;
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
 use fred::types::{ClusterHash, CustomCommand, Message, Resp3Frame as Frame};
+use futures_util::future::maybe_done;
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -48,6 +52,8 @@ impl Plan {
 /// A connection. Dropped, it is closed.
 pub(super) struct Wire {
     client: Client,
+    /// Held by who sends.
+    sending: Mutex<()>,
     ended: watch::Receiver<bool>,
     _driver: Driver,
 }
@@ -103,6 +109,7 @@ impl Wire {
         });
         Ok(Self {
             client,
+            sending: Mutex::default(),
             ended,
             _driver: driver,
         })
@@ -130,6 +137,27 @@ impl Wire {
             () = self.ended() => Err(Trouble::indeterminate("the connection was lost")),
             () = sleep(within) => Err(Trouble::indeterminate("no answer came in time")),
         }
+    }
+
+    /// Polls each of these once, in order, which sends it, and lets nobody send between them; then waits for each.
+    pub(super) async fn together<F: Future>(&self, calls: Vec<F>) -> Vec<F::Output> {
+        let calls = calls.into_iter();
+        let mut calls: Vec<_> = calls.map(|call| Box::pin(maybe_done(call))).collect();
+        poll_fn(|context| {
+            let _alone = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+            for call in &mut calls {
+                // What is ready by now is kept until all are.
+                let _is_ready = call.as_mut().poll(context).is_ready();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        let mut answers = Vec::with_capacity(calls.len());
+        for mut call in calls {
+            call.as_mut().await;
+            answers.extend(call.as_mut().take_output());
+        }
+        answers
     }
 
     /// Sends a command, the words of which are sent as they are, when it is polled for the first time.
