@@ -45,6 +45,10 @@ pub(crate) struct FredDial {
 }
 
 impl FredDial {
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(clippy::unnecessary_wraps, reason = "files are read for TLS alone")
+    )]
     pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Result<Self, ConnectError> {
         Ok(Self {
             endpoint: endpoint.clone(),

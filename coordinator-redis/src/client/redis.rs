@@ -98,6 +98,10 @@ impl From<&RedisConfig> for Limits {
 }
 
 impl RedisDial {
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(clippy::unnecessary_wraps, reason = "files are read for TLS alone")
+    )]
     pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Result<Self, ConnectError> {
         Ok(Self {
             endpoint: endpoint.clone(),

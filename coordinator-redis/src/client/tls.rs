@@ -42,20 +42,17 @@ pub(super) fn config(trust: &Trust) -> Result<Arc<ClientConfig>, ConnectError> {
 /// Whom to believe: those in a file, or those that this system believes.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, ConnectError> {
     let mut store = RootCertStore::empty();
-    match file {
-        Some(file) => {
-            for certificate in certificates("ca", file)? {
-                let added = store.add(certificate);
-                added.map_err(|error| bad("ca", &file.display(), &error.to_string()))?;
-            }
+    if let Some(file) = file {
+        for certificate in certificates("ca", file)? {
+            let added = store.add(certificate);
+            added.map_err(|error| bad("ca", &file.display(), &error.to_string()))?;
         }
-        None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if store.is_empty() {
-                let reason = "this system trusts nobody, so a file must say whom to trust";
-                return Err(bad("ca", &"left out", reason));
-            }
-        }
+        return Ok(store);
+    }
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() {
+        let reason = "this system trusts nobody, so a file must say whom to trust";
+        return Err(bad("ca", &"left out", reason));
     }
     Ok(store)
 }

@@ -120,7 +120,7 @@ impl Sink {
         let late = |_| Trouble::unavailable("the server did not answer in time");
         let done = async {
             let lost = |error: fred::error::Error| Trouble::Unavailable(error.into());
-            self.wire.wish(channel, hears).await.map_err(lost)?;
+            self.wire.wish(channel.clone(), hears).await.map_err(lost)?;
             self.confirm().await
         };
         // The library's futures are large.

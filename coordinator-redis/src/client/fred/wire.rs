@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -23,6 +24,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::trouble::Trouble;
+
+/// The library's futures take kilobytes each.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// How a connection is made.
 #[derive(Debug, Clone)]
@@ -161,35 +165,37 @@ impl Wire {
     }
 
     /// Sends a command, the words of which are sent as they are, when it is polled for the first time.
-    pub(super) async fn ask(&self, command: Vec<Bytes>) -> Result<Frame, Error> {
-        let mut words = command.into_iter();
-        let name = words.next().unwrap_or_default();
-        let name = Str::from_inner(name)
-            .map_err(|_| Error::new(ErrorKind::InvalidCommand, "a command that is no text"))?;
-        let command = CustomCommand::new(name, ClusterHash::Random, false);
-        let words: Vec<fred::types::Value> = words.map(Into::into).collect();
-        self.client.custom_raw(command, words).await
+    pub(super) fn ask(&self, command: Vec<Bytes>) -> Boxed<'_, Frame> {
+        Box::pin(async move {
+            let mut words = command.into_iter();
+            let name = Str::from_inner(words.next().unwrap_or_default())
+                .map_err(|_| Error::new(ErrorKind::InvalidCommand, "a command that is no text"))?;
+            let command = CustomCommand::new(name, ClusterHash::Random, false);
+            let words: Vec<fred::types::Value> = words.map(Into::into).collect();
+            self.client.custom_raw(command, words).await
+        })
     }
 
     /// Publishes when it is polled for the first time. Those that are sent together leave in one packet, which commands sent
     /// as [`ask`] does never do.
     ///
     /// [`ask`]: Self::ask
-    pub(super) async fn publish(&self, channel: Bytes, payload: Bytes) -> Result<(), Error> {
-        let channel = text(channel)?;
-        self.client.publish(channel, payload).await
+    pub(super) fn publish(&self, channel: Bytes, payload: Bytes) -> Boxed<'_, ()> {
+        Box::pin(async move { self.client.publish(text(channel)?, payload).await })
     }
 
     /// Sends the wish, and no more: the answer of the server is not told. See [`Ear`].
     ///
     /// [`Ear`]: super::ear
-    pub(super) async fn wish(&self, channel: &Bytes, hears: bool) -> Result<(), Error> {
-        let channel = text(channel.clone())?;
-        if hears {
-            self.client.subscribe(channel).await
-        } else {
-            self.client.unsubscribe(channel).await
-        }
+    pub(super) fn wish(&self, channel: Bytes, hears: bool) -> Boxed<'_, ()> {
+        Box::pin(async move {
+            let channel = text(channel)?;
+            if hears {
+                self.client.subscribe(channel).await
+            } else {
+                self.client.unsubscribe(channel).await
+            }
+        })
     }
 
     /// What is heard on the channels from now on.
