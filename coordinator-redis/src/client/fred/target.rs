@@ -55,6 +55,7 @@ pub(super) fn plan(
         config,
         connection,
         within,
+        silent: "no answer came in time",
     })
 }
 

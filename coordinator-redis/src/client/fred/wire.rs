@@ -34,20 +34,16 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) connection: ConnectionConfig,
     pub(super) within: Duration,
+    /// What is said of a server that does not answer in time.
+    pub(super) silent: &'static str,
 }
 
+#[cfg(feature = "tls")]
 impl Plan {
-    /// What is said of a server that does not answer in time.
-    fn silent(&self) -> &'static str {
-        #[cfg(feature = "tls")]
-        if self.config.tls.is_some() {
-            return crate::client::tls::SILENT;
-        }
-        "no answer came in time"
-    }
-
-    #[cfg(feature = "tls")]
     pub(super) fn encrypted(mut self, tls: Option<TlsConfig>) -> Self {
+        if tls.is_some() {
+            self.silent = crate::client::tls::SILENT;
+        }
         self.config.tls = tls;
         self
     }
@@ -93,7 +89,7 @@ impl Wire {
         let mut up = client.reconnect_rx();
         let mut task = client.connect();
         let driver = Driver(task.abort_handle());
-        let silent = |_| Error::new(ErrorKind::Timeout, plan.silent());
+        let silent = |_| Error::new(ErrorKind::Timeout, plan.silent);
         let outcome = async {
             tokio::select! {
                 biased;
