@@ -225,12 +225,15 @@ mod tests {
     async fn taken(heard: &mut Heard) -> String {
         let mut text = String::new();
         while let Ok(Some(event)) = timeout(Duration::from_millis(10), heard.next()).await {
-            text += &match event {
-                ListenEvent::Message { payload, .. } => format!("{} ", payload.len()),
-                ListenEvent::Lost(_) => "-".to_owned(),
-                ListenEvent::Live => "+".to_owned(),
-                ListenEvent::Refused { .. } | ListenEvent::Admitted(_) => "!".to_owned(),
-            };
+            match event {
+                ListenEvent::Message { payload, .. } => {
+                    text.push_str(&payload.len().to_string());
+                    text.push(' ');
+                }
+                ListenEvent::Lost(_) => text.push('-'),
+                ListenEvent::Live => text.push('+'),
+                ListenEvent::Refused { .. } | ListenEvent::Admitted(_) => text.push('!'),
+            }
         }
         text
     }
