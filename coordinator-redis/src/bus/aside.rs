@@ -17,9 +17,9 @@ const KEPT: Duration = Duration::from_secs(60);
 /// U7: so long a reference holds back what follows it; and for each `PART` of its bytes as long again, for it could not
 /// come sooner over a busy network.
 const WITHIN: Duration = Duration::from_secs(1);
-const PART: u64 = 8 * 1024 * 1024;
+const PART: u64 = 2 * 1024 * 1024;
 /// Whatever a reference says.
-const MOST_PARTS: u32 = 8;
+const MOST_PARTS: u32 = 17;
 
 /// Stores a payload. It is there when this returns.
 pub(super) async fn store(

@@ -66,7 +66,12 @@ impl Client for Advised {
 
     async fn everywhere(&self, commands: Vec<Vec<Bytes>>) -> Result<Vec<Told>, Trouble> {
         let told = self.client.everywhere(commands).await;
-        told.map_err(|trouble| self.advise(trouble))
+        let mut told = told.map_err(|trouble| self.advise(trouble))?;
+        for Told { answers, .. } in &mut told {
+            let advised = answers.drain(..).collect::<Vec<_>>().into_iter();
+            answers.extend(advised.map(|answer| answer.map_err(|trouble| self.advise(trouble))));
+        }
+        Ok(told)
     }
 
     fn is_cluster(&self) -> bool {
