@@ -68,7 +68,7 @@ impl Client for Advised {
         let told = self.client.everywhere(commands).await;
         let mut told = told.map_err(|trouble| self.advise(trouble))?;
         for Told { answers, .. } in &mut told {
-            let advised = answers.drain(..).collect::<Vec<_>>().into_iter();
+            let advised = std::mem::take(answers).into_iter();
             answers.extend(advised.map(|answer| answer.map_err(|trouble| self.advise(trouble))));
         }
         Ok(told)

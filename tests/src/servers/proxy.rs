@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordinator_servers::free_port;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -83,6 +83,9 @@ struct Way {
     /// Bytes that have passed.
     passed: AtomicU64,
 }
+
+/// So many connections wait to be taken.
+const WAITING: u32 = 1024;
 
 /// A word to whoever opens the door.
 #[derive(Debug)]
@@ -253,19 +256,19 @@ async fn attend(
     mut words: mpsc::UnboundedReceiver<Door>,
     network: Arc<Network>,
 ) {
-    let mut open = Some(listener);
+    let mut open = Ok(listener);
     for id in 0.. {
         let client = loop {
             let accepted = async {
                 match &open {
-                    Some(listener) => listener.accept().await,
-                    None => std::future::pending().await,
+                    Ok(listener) => listener.accept().await,
+                    Err(_) => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 word = words.recv() => match word {
-                    Some(word) => turn(&mut open, address, word).await,
+                    Some(word) => turn(&mut open, address, word),
                     None => return,
                 },
                 // A client that is gone before it was taken.
@@ -278,18 +281,33 @@ async fn attend(
     }
 }
 
-async fn turn(open: &mut Option<TcpListener>, address: SocketAddr, word: Door) {
+/// What listens at the address; or what keeps it meanwhile, for else another test's server may be given
+/// the port, and answer there.
+type Opening = Result<TcpListener, Option<TcpSocket>>;
+
+fn turn(open: &mut Opening, address: SocketAddr, word: Door) {
     let (result, done) = match word {
         Door::Close(done) => {
-            *open = None;
-            (Ok(()), done)
+            *open = Err(None);
+            let kept = keep(address).map(|kept| *open = Err(Some(kept)));
+            (kept, done)
         }
-        Door::Open(done) if open.is_some() => (Ok(()), done),
         Door::Open(done) => {
-            let bound = TcpListener::bind(address).await;
-            (bound.map(|listener| *open = Some(listener)), done)
+            let result = match std::mem::replace(open, Err(None)) {
+                Ok(listener) => Ok(listener),
+                Err(Some(kept)) => kept.listen(WAITING),
+                Err(None) => keep(address).and_then(|kept| kept.listen(WAITING)),
+            };
+            (result.map(|listener| *open = Ok(listener)), done)
         }
     };
     // Whoever asked may have gone.
     drop(done.send(result));
+}
+
+fn keep(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }

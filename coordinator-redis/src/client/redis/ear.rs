@@ -4,6 +4,7 @@
 //! others are heard on, and it is tried again.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,11 +197,11 @@ impl Ear {
                     None => return End::Broken("the connection was closed".to_owned()),
                 },
                 want = wants.recv() => match want {
-                    Some(want) => self.serve(&mut sink, want).await,
+                    Some(want) => self.serve(&mut sink, &mut stream, want).await,
                     None => return End::Dropped,
                 },
                 _ = ticks.tick() => match probe(&mut sink).await {
-                    None => self.try_refused(&mut sink).await,
+                    None => self.try_refused(&mut sink, &mut stream).await,
                     broken => broken,
                 },
             };
@@ -219,18 +220,25 @@ impl Ear {
     }
 
     /// Says why the connection works no longer, if so.
-    async fn serve(&mut self, sink: &mut PubSubSink, want: Want) -> Option<String> {
+    async fn serve(
+        &mut self,
+        sink: &mut PubSubSink,
+        stream: &mut PubSubStream,
+        want: Want,
+    ) -> Option<String> {
         let Want {
             channel,
             hears,
             done,
         } = want;
         let answer = if hears {
-            subscribe(self.within, sink.subscribe(channel.as_ref())).await
+            let asked = subscribe(self.within, sink.subscribe(channel.as_ref()));
+            self.meanwhile(stream, asked).await
         } else {
             self.channels.remove(&channel);
             self.refused.remove(&channel);
-            subscribe(self.within, sink.unsubscribe(channel.as_ref())).await
+            let asked = subscribe(self.within, sink.unsubscribe(channel.as_ref()));
+            self.meanwhile(stream, asked).await
         };
         let (broken, answer) = match answer {
             Ok(()) if hears => {
@@ -245,6 +253,29 @@ impl Ear {
         broken
     }
 
+    /// Hears on while the server is asked. A question that is on its way when the connection ends may never
+    /// be answered: the end is seen here, and not when the answer is overdue.
+    async fn meanwhile(
+        &self,
+        stream: &mut PubSubStream,
+        asked: impl Future<Output = Result<(), NotHeard>>,
+    ) -> Result<(), NotHeard> {
+        let mut asked = pin!(asked);
+        loop {
+            tokio::select! {
+                biased;
+                message = stream.next() => {
+                    let Some(message) = message else {
+                        let closed = Trouble::unavailable("the connection was closed");
+                        return Err(NotHeard::Broken(closed));
+                    };
+                    self.hear(&message);
+                }
+                answer = &mut asked => return answer,
+            }
+        }
+    }
+
     fn admit(&mut self, channel: Bytes) {
         if self.refused.remove(&channel) {
             self.teller.tell(ListenEvent::Admitted(channel.clone()));
@@ -253,9 +284,14 @@ impl Ear {
     }
 
     /// Perhaps the user may hear them again. Says why the connection works no longer, if so.
-    async fn try_refused(&mut self, sink: &mut PubSubSink) -> Option<String> {
+    async fn try_refused(
+        &mut self,
+        sink: &mut PubSubSink,
+        stream: &mut PubSubStream,
+    ) -> Option<String> {
         for channel in self.refused.clone() {
-            match subscribe(self.within, sink.subscribe(channel.as_ref())).await {
+            let asked = subscribe(self.within, sink.subscribe(channel.as_ref()));
+            match self.meanwhile(stream, asked).await {
                 Ok(()) => self.admit(channel),
                 Err(NotHeard::Refused(_)) => {}
                 Err(NotHeard::Broken(trouble)) => return Some(trouble.to_string()),
