@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ends {
     /// A socket of this machine: nothing stands between.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "such sockets are Unix's"))]
     Local,
     /// Our address, and the server's.
     Tcp {
