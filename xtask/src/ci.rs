@@ -36,8 +36,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     steps.finish()
 }
 
-/// Conformance of the Redis backend by both of its clients; its faults by the one that most will use, for
-/// time's sake. The README's command runs them by both.
+/// Conformance of the Redis backend by both of its clients; its faults, Sentinel and Cluster by the one that
+/// most will use, for time's sake. The README's command runs them by both.
 fn tests() -> Result<(), Error> {
     let mut command = cargo(["xtask", "test"]);
     process::run(command.env("COORDINATOR_TEST_REDIS_CLIENTS", "redis"))

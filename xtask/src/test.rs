@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test of the workspace, doctests included.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::IsTerminal;
 use std::io::stdout;
@@ -10,6 +11,8 @@ use crate::servers::Servers;
 
 /// What a conformance check prints when the backend does not claim what it checks.
 const SKIPPED: &str = "skipped ";
+/// So many are shown that were skipped for one reason, or only the first: a suite that a variable leaves out has hundreds.
+const MANY: usize = 50;
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let servers = Servers::for_tests(arguments)?;
@@ -96,7 +99,7 @@ impl Tally {
     fn show(&self) {
         if !self.skipped.is_empty() {
             println!("tests and checks skipped, each with its reason:");
-            for check in &self.skipped {
+            for check in folded(&self.skipped) {
                 println!("  {check}");
             }
         }
@@ -107,6 +110,27 @@ impl Tally {
             self.failed
         );
     }
+}
+
+/// The same, but of many with one reason only the first.
+fn folded(skipped: &[String]) -> Vec<String> {
+    let reason = |check: &str| check.split_once(": ").map(|(_, why)| why.to_owned());
+    let mut lines = Vec::new();
+    let mut counts = BTreeMap::<Option<String>, usize>::new();
+    for check in skipped {
+        *counts.entry(reason(check)).or_default() += 1;
+    }
+    for check in skipped {
+        match counts.get_mut(&reason(check)) {
+            Some(count) if *count > MANY => {
+                lines.push(format!("{check} (and {} more)", *count - 1));
+                *count = 0;
+            }
+            Some(0) | None => {}
+            Some(_) => lines.push(check.clone()),
+        }
+    }
+    lines
 }
 
 /// The number before a word: `12 passed; 0 failed;`.
@@ -175,5 +199,17 @@ mod tests {
             ["lock 9: the backend does not claim wake-ups"]
         );
         assert_eq!(shown.len(), 4);
+    }
+
+    #[test]
+    fn many_that_were_skipped_for_one_reason_take_one_line() {
+        let mut skipped: Vec<String> = (0..=MANY).map(|at| format!("bus {at}: why")).collect();
+        skipped.insert(1, "lock 9: other".to_owned());
+        assert_eq!(
+            folded(&skipped),
+            ["bus 0: why (and 50 more)", "lock 9: other"]
+        );
+        skipped.truncate(3);
+        assert_eq!(folded(&skipped), skipped);
     }
 }

@@ -1,5 +1,6 @@
 //! Redis servers: the one that all tests share, and private ones to break.
 
+mod clients;
 mod cluster;
 mod sentinels;
 mod space;
@@ -18,6 +19,7 @@ use super::blocking::{blocking, unpanicked};
 use super::settings::Settings;
 use super::skip;
 
+pub use clients::wanted_clients;
 pub use cluster::Cluster;
 pub use sentinels::{SENTINEL_NAME, Sentinels};
 pub use space::{Space, fresh_space};

@@ -1,60 +1,60 @@
-//! What conformance asks of every backend, of a store of several servers: a cluster, and a primary that Sentinels know.
+//! A store of several servers: a cluster, and a primary that Sentinels know. What conformance asks of every backend, by both
+//! clients.
 //!
 //! Faults of the store are left to one server and to the tests of fail-over: what a check cannot have, it is skipped without.
 
-#![allow(clippy::expect_used, reason = "a failed helper is a failed test")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed helper is a failed test"
+)]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod fixture;
 
-use coordinator_conformance::Fixture;
-use coordinator_core::Backend;
-use coordinator_redis::{RedisBackend, RedisConfig};
-use coordinator_tests::servers::redis::{shared_cluster, shared_sentinels};
+macro_rules! suites {
+    ($name:ident, $client:ident) => {
+        mod $name {
+            use coordinator_redis::{ClientKind, RedisConfig};
 
-/// The longest TTL of conformance's namespaces.
-const MAX_TTL: Duration = Duration::from_secs(20);
+            use crate::fixture::{Change, store as any_store};
 
-/// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+            type Url = fn() -> Option<String>;
 
-/// A namespace for each that checks name, in servers that end with the process.
-fn store(url: fn() -> Option<String>, change: fn(RedisConfig) -> RedisConfig) -> Fixture<Backend> {
-    let names = Arc::<Mutex<BTreeMap<String, String>>>::default();
-    let connect = async move |namespace: &str| {
-        // Where this process starts the servers, they take a moment.
-        let url = tokio::task::spawn_blocking(url).await.expect("no panic")?;
-        let name = {
-            let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
-            let name = names.entry(namespace.to_owned());
-            name.or_insert_with(|| format!("n{:032x}", rand::random::<u128>()))
-                .clone()
-        };
-        let config = RedisConfig::new(url).namespace(name);
-        let config = change(config.max_ttl(MAX_TTL).trust_empty_store(true));
-        let backend = RedisBackend::connect(config).await;
-        let backend = backend.expect("servers that run take connections");
-        Some(Arc::new(Backend::from(backend)))
+            fn store(url: Url, change: Change) -> coordinator_conformance::Fixture<coordinator_core::Backend> {
+                any_store(ClientKind::$client, url, change)
+            }
+
+            fn live(config: RedisConfig) -> RedisConfig {
+                config
+            }
+
+            fn durable(config: RedisConfig) -> RedisConfig {
+                config.durable(true)
+            }
+
+            mod cluster {
+                use super::{durable, live, store};
+                use coordinator_tests::servers::redis::shared_cluster as url;
+
+                coordinator_conformance::lock_backend! { lock_backend, store(url, live).locks() }
+                coordinator_conformance::membership_store! { membership_store, store(url, live).members() }
+                coordinator_conformance::assignment_store! { assignment_store, store(url, live).planning() }
+                coordinator_conformance::checkpoint_store! { checkpoint_store, store(url, live).checkpoints() }
+                coordinator_conformance::cluster_bus! { live_bus, store(url, live).bus() }
+                coordinator_conformance::cluster_bus! { durable_bus, store(url, durable).bus() }
+            }
+
+            mod sentinel {
+                use super::{live, store};
+                use coordinator_tests::servers::redis::shared_sentinels as url;
+
+                coordinator_conformance::lock_backend! { lock_backend, store(url, live).locks() }
+                coordinator_conformance::membership_store! { membership_store, store(url, live).members() }
+                coordinator_conformance::cluster_bus! { live_bus, store(url, live).bus() }
+            }
+        }
     };
-    Fixture::shared(connect).max_ttl(MAX_TTL).patience(PATIENCE)
 }
 
-mod cluster {
-    use super::{shared_cluster as url, store};
-
-    coordinator_conformance::lock_backend! { lock_backend, store(url, |config| config).locks() }
-    coordinator_conformance::membership_store! { membership_store, store(url, |config| config).members() }
-    coordinator_conformance::assignment_store! { assignment_store, store(url, |config| config).planning() }
-    coordinator_conformance::checkpoint_store! { checkpoint_store, store(url, |config| config).checkpoints() }
-    coordinator_conformance::cluster_bus! { live_bus, store(url, |config| config).bus() }
-    coordinator_conformance::cluster_bus! { durable_bus, store(url, |config| config.durable(true)).bus() }
-}
-
-mod sentinel {
-    use super::{shared_sentinels as url, store};
-
-    coordinator_conformance::lock_backend! { lock_backend, store(url, |config| config).locks() }
-    coordinator_conformance::membership_store! { membership_store, store(url, |config| config).members() }
-    coordinator_conformance::cluster_bus! { live_bus, store(url, |config| config).bus() }
-}
+suites! { by_redis, Redis }
+suites! { by_fred, Fred }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coordinator_servers::Talk;
 use coordinator_tests::servers::Proxy;
 use coordinator_tests::servers::Redis;
-use coordinator_tests::servers::redis::{Space, fresh_space};
+use coordinator_tests::servers::redis::{Space, fresh_space, wanted_clients};
 use tokio::time::{sleep, timeout};
 
 use super::{LONG, Tested};
@@ -15,19 +15,12 @@ pub(crate) struct Clients;
 
 pub(crate) const CLIENTS: Clients = Clients;
 
-/// `redis`, `fred`, or both with a comma between.
-const WANTED: &str = "COORDINATOR_TEST_REDIS_CLIENTS";
-
 impl IntoIterator for Clients {
     type Item = &'static str;
     type IntoIter = std::vec::IntoIter<&'static str>;
 
     fn into_iter(self) -> Self::IntoIter {
-        let wanted = std::env::var(WANTED).unwrap_or_else(|_| "redis,fred".to_owned());
-        let mut clients = vec!["redis", "fred"];
-        clients.retain(|client| wanted.split(',').any(|wanted| wanted == *client));
-        assert!(!clients.is_empty(), "{WANTED}={wanted} names no client");
-        clients.into_iter()
+        wanted_clients().into_iter()
     }
 }
 
