@@ -3,6 +3,7 @@
 
 mod aside;
 mod ear;
+mod echo;
 mod line;
 mod log;
 mod queue;
@@ -113,8 +114,7 @@ impl RedisBus {
                 Mode::Live(router) => router.clone(),
                 Mode::Durable(_, router) => router.clone(),
             };
-            let own = self.hub.names.own_channel(rand::random());
-            Ear::open(self.hub.client.clone(), own, hears)
+            Ear::open(self.hub.client.clone(), &self.hub.names, hears)
         };
         self.ear.get_or_try_init(open).await
     }

@@ -65,6 +65,17 @@ impl Names {
     pub(crate) fn own_channel(&self, random: u128) -> Bytes {
         format!("{}:wake:{random:032x}", self.namespace).into()
     }
+
+    /// What the echo channels of one process end with.
+    pub(crate) fn echo(random: u128) -> String {
+        format!(":echo:{random:032x}")
+    }
+
+    /// The channel that has the hash tag of another, and this end.
+    pub(crate) fn beside(channel: &Bytes, end: &str) -> Bytes {
+        let tag = channel.split_inclusive(|byte| *byte == b'}').next();
+        [tag.unwrap_or_default(), end.as_bytes()].concat().into()
+    }
 }
 
 /// A hash tag, braces included.

@@ -3,21 +3,23 @@
 //!
 //! A subscriber is added at a known place among all that arrives: behind an *echo*, a message that
 //! this process sends to itself once the server has confirmed the channels. So what was published
-//! before is not for it, and what is published from then on is. Connections that are silent are probed
-//! by the client (U5).
+//! before is not for it, and what is published from then on is. In a cluster, where channels come from
+//! several nodes, that is behind the last of several echoes (U17). Connections that are silent are probed by
+//! the client (U5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::lock;
+use super::echo::{Echoes, Then, payload};
 use crate::client::{Client, ListenEvent, Listener};
+use crate::names::Names;
 use crate::trouble::Trouble;
 
 /// `subscribe` waits so long for the connection, and for each answer.
@@ -33,13 +35,9 @@ pub(super) trait Hears: fmt::Debug + Send + Sync {
     fn set_heard(&self, channel: &Bytes, heard: bool);
 }
 
-/// What is done at the echo.
-type Then = Box<dyn FnOnce() + Send>;
-
 /// The connection. It ends with the last of its handles.
 pub(super) struct Ear {
     client: Arc<dyn Client>,
-    own: Bytes,
     wants: mpsc::UnboundedSender<Want>,
     echoes: Arc<Echoes>,
     state: watch::Receiver<State>,
@@ -73,21 +71,22 @@ impl Drop for Hearing {
 }
 
 impl Ear {
-    /// Connects. `own`: a channel that no other process has.
+    /// Connects.
     pub(super) async fn open(
         client: Arc<dyn Client>,
-        own: Bytes,
+        names: &Names,
         hears: Arc<dyn Hears>,
     ) -> Result<Self, Trouble> {
         let listener = client.listen().await?;
-        listener.subscribe(own.clone()).await?;
+        let echoes = Arc::new(Echoes::new(names, client.is_cluster()));
+        if let Some(own) = echoes.always() {
+            listener.subscribe(own.clone()).await?;
+        }
         let (wants, wanted) = mpsc::unbounded_channel();
         let (state, states) = watch::channel(State::Up);
-        let echoes = Arc::new(Echoes::default());
         let task = Task {
             listener,
             hears,
-            own: own.clone(),
             echoes: echoes.clone(),
             used: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -97,7 +96,6 @@ impl Ear {
         tokio::spawn(task.run(wanted));
         Ok(Self {
             client,
-            own,
             wants,
             echoes,
             state: states,
@@ -117,21 +115,30 @@ impl Ear {
             up.map(drop).map_err(|_| Trouble::closed())
         })
         .await?;
+        let beside = self.echoes.beside(&channels);
+        let echoed = match self.echoes.always() {
+            Some(own) => [own.clone()].into(),
+            None => beside.clone(),
+        };
+        let channels = channels.into_iter().chain(beside).collect();
         let (done, answer) = oneshot::channel();
         self.wants.send(Want::Hear(channels, done)).ok();
         let answer = async { answer.await.map_err(|_| Trouble::closed())? };
         let hearing = self.within(answer).await?;
-        self.echo(then).await?;
+        self.echo(echoed, then).await?;
         Ok(hearing)
     }
 
-    async fn echo(&self, then: Then) -> Result<(), Trouble> {
-        let (number, heard) = self.echoes.add(then);
-        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+    async fn echo(&self, channels: BTreeSet<Bytes>, then: Then) -> Result<(), Trouble> {
+        if channels.is_empty() {
+            then();
+            return Ok(());
+        }
+        let (number, heard) = self.echoes.add(&channels, then);
         let echoed = self.within(async {
             // Behind a cut the first call finds out that its connection is gone: an echo may come twice.
-            if self.say(&payload).await.is_err() {
-                self.say(&payload).await?;
+            if self.say(&channels, number).await.is_err() {
+                self.say(&channels, number).await?;
             }
             let cut = |_| Trouble::unavailable("the listening connection was cut");
             heard.await.map_err(cut)
@@ -141,9 +148,10 @@ impl Ear {
         echoed
     }
 
-    async fn say(&self, payload: &Bytes) -> Result<(), Trouble> {
-        let message = (self.own.clone(), payload.clone());
-        let sent = self.client.publish(vec![message]).await;
+    async fn say(&self, channels: &BTreeSet<Bytes>, number: u64) -> Result<(), Trouble> {
+        let messages = channels.iter();
+        let messages = messages.map(|channel| (channel.clone(), payload(number)));
+        let sent = self.client.publish(messages.collect()).await;
         sent.into_iter().try_for_each(|sent| sent)
     }
 
@@ -164,43 +172,8 @@ impl Ear {
 impl fmt::Debug for Ear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ear")
-            .field("own", &self.own)
+            .field("echoes", &self.echoes)
             .finish_non_exhaustive()
-    }
-}
-
-/// Echoes under way.
-#[derive(Default)]
-struct Echoes {
-    last: AtomicU64,
-    waiting: std::sync::Mutex<BTreeMap<u64, (Then, oneshot::Sender<()>)>>,
-}
-
-impl Echoes {
-    fn add(&self, then: Then) -> (u64, oneshot::Receiver<()>) {
-        let number = self.last.fetch_add(1, Ordering::Relaxed);
-        let (done, heard) = oneshot::channel();
-        lock(&self.waiting).insert(number, (then, done));
-        (number, heard)
-    }
-
-    fn heard(&self, payload: &[u8]) {
-        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else {
-            return;
-        };
-        let waiting = lock(&self.waiting).remove(&number);
-        if let Some((then, done)) = waiting {
-            then();
-            done.send(()).ok();
-        }
-    }
-
-    fn forget(&self, number: u64) {
-        lock(&self.waiting).remove(&number);
-    }
-
-    fn clear(&self) {
-        lock(&self.waiting).clear();
     }
 }
 
@@ -208,7 +181,6 @@ impl Echoes {
 struct Task {
     listener: Listener,
     hears: Arc<dyn Hears>,
-    own: Bytes,
     echoes: Arc<Echoes>,
     /// How many want each channel.
     used: BTreeMap<Bytes, usize>,
@@ -238,8 +210,8 @@ impl Task {
 
     fn hear(&mut self, event: ListenEvent) {
         match event {
-            ListenEvent::Message { channel, payload } if channel == self.own => {
-                self.echoes.heard(&payload);
+            ListenEvent::Message { channel, payload } if self.echoes.has(&channel) => {
+                self.echoes.heard(&channel, &payload);
             }
             ListenEvent::Message { channel, payload } => self.hears.message(&channel, payload),
             ListenEvent::Lost(why) => self.set(State::Down(why)),
@@ -284,17 +256,25 @@ impl Task {
             channels: BTreeSet::new(),
             wants,
         };
-        for channel in channels {
+        let subscribed = join_all(channels.into_iter().map(async |channel| {
             let is_heard = self.used.contains_key(&channel) && !self.refused.contains(&channel);
-            if !is_heard && let Err(trouble) = self.listener.subscribe(channel.clone()).await {
-                // What it has by now goes with it.
-                done.send(Err(trouble)).ok();
-                return;
+            if !is_heard {
+                self.listener.subscribe(channel.clone()).await?;
             }
-            *self.used.entry(channel.clone()).or_default() += 1;
-            hearing.channels.insert(channel);
+            Ok(channel)
+        }));
+        let mut refused = None;
+        for subscribed in subscribed.await {
+            match subscribed {
+                Ok(channel) => {
+                    *self.used.entry(channel.clone()).or_default() += 1;
+                    hearing.channels.insert(channel);
+                }
+                Err(trouble) => refused = Some(trouble),
+            }
         }
-        done.send(Ok(hearing)).ok();
+        // What was refused takes the others with it.
+        done.send(refused.map_or(Ok(hearing), Err)).ok();
     }
 
     async fn remove(&mut self, channels: &BTreeSet<Bytes>) {

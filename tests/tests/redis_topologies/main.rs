@@ -1,5 +1,5 @@
 //! A store of several servers: a cluster, and a primary that Sentinels know. What conformance asks of every backend, by both
-//! clients.
+//! clients, and what only they can do.
 //!
 //! Faults of the store are left to one server and to the tests of fail-over: what a check cannot have, it is skipped without.
 
@@ -9,7 +9,10 @@
     reason = "a failed helper is a failed test"
 )]
 
+mod echoes;
 mod fixture;
+mod messages;
+mod moves;
 
 macro_rules! suites {
     ($name:ident, $client:ident) => {

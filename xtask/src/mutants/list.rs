@@ -136,6 +136,7 @@ pub(crate) const EXCEPTIONS: &[(&str, &str)] = &[
     ("U11", "the memory backend keeps no log of messages"),
     ("U12", "the memory backend keeps no log of messages"),
     ("U15", "the memory backend keeps no log of messages"),
+    ("U17", "the memory backend adds a subscription at once"),
     (
         "I5",
         "the memory backend knows whether it is new; tests drop the schema, and empty the server, of those who trust",
