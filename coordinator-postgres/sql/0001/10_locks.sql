@@ -316,12 +316,14 @@ end $$;
 
 -- Runs everything that follows the grant of a lock once, and leaves nothing behind: a session compiles
 -- and plans a function when it first runs it, which takes ten times as long as the function itself. A
--- waiter does that before it waits.
+-- waiter does that before it waits. The plans are kept: made for the values at hand, each would be made
+-- anew the next five times.
 create function {schema}.lease_rehearse() returns void language plpgsql volatile as $$
 declare
     none uuid := pg_catalog.gen_random_uuid();
     spare bigint := (pg_catalog.random() * 9007199254740992)::bigint;
 begin
+    perform pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false);
     -- Held by the session, so no undoing gives it up; everything else is undone.
     perform {schema}.lease_wait(none, '', spare, 1000, 1);
     perform pg_catalog.pg_advisory_unlock(spare);

@@ -47,7 +47,8 @@ create table {schema}.log_counter (
 
 -- Functions that read the log are planned for what it will be: a plan is made while it is still empty,
 -- and kept. So they go by the index, always. What that forbids has a price that passes for a long
--- statement's, which the server would compile each time, for longer than it runs.
+-- statement's, which the server would compile each time, for longer than it runs; and it would plan
+-- them anew each time, for what it hopes to gain.
 
 -- U15: what a cursor belongs to.
 create function {schema}.log_identity() returns text language sql volatile as $$
@@ -69,7 +70,7 @@ $$;
 -- lock comes in one statement and the look in another, so that the look sees whatever the last one
 -- to hold the lock did not.
 create function {schema}.log_number(topics uuid[]) returns bigint
-language plpgsql volatile set enable_seqscan = off set jit = off as $$
+language plpgsql volatile set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     one uuid;
     counter {schema}.log_counter;
@@ -121,7 +122,7 @@ returns table (
     identity text, snapshot text, floor_xid text, floor_id bigint, floor_number bigint, waiting boolean,
     topic uuid, xid text, id bigint, number bigint, at bigint, origin bytea, instance uuid, stream bigint,
     sequence bigint, age bigint, beacon boolean, payload bytea
-) language plpgsql volatile set enable_seqscan = off set jit = off as $$
+) language plpgsql volatile set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 begin
     return query
@@ -168,7 +169,7 @@ returns table (
     identity text, snapshot text, floor_xid text, floor_id bigint, floor_number bigint, waiting boolean,
     topic uuid, xid text, id bigint, number bigint, at bigint, origin bytea, instance uuid, stream bigint,
     sequence bigint, age bigint, beacon boolean, payload bytea
-) language plpgsql volatile set enable_seqscan = off set jit = off as $$
+) language plpgsql volatile set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 begin
     return query
@@ -265,7 +266,7 @@ end $$;
 -- U14: deletes what is older than the retention, some thousand rows at most, and notes up to where.
 -- One at a time over the cluster. Returns how many.
 create function {schema}.log_clean(alone bigint, retention bigint, counted boolean)
-returns bigint language plpgsql volatile set enable_seqscan = off set jit = off as $$
+returns bigint language plpgsql volatile set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     one uuid;
     gone bigint;

@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::session::lock;
 use connection::Connection;
 use ringing::{Ring, Ringing};
-pub(super) use rows::{Row, Rows, topic_id};
+pub(super) use rows::{Row, topic_id};
 
 /// So many bytes wait to be sent (U8): more of them wait outside, as long as their caller likes.
 const MAX_WAITING: usize = 16 * 1024 * 1024;
@@ -57,7 +57,7 @@ enum Cargo {
 #[derive(Debug, Default)]
 struct Load {
     packets: Vec<String>,
-    rows: Rows,
+    rows: Vec<Row>,
     /// The topics whose bell is to be rung.
     bells: BTreeSet<Uuid>,
 }
@@ -291,9 +291,7 @@ fn loaded(packer: &mut Packer, jobs: Vec<Job>) -> (Load, Vec<Answer>) {
             }
             Cargo::Rows(rows) => {
                 load.bells.extend(rows.iter().map(|row| row.topic));
-                for row in rows {
-                    load.rows.push(row);
-                }
+                load.rows.extend(rows);
             }
             Cargo::Bells(topics) => load.bells.extend(topics),
         }

@@ -84,7 +84,7 @@ impl Outbox {
             .bind(row.stream)
             .bind(row.sequence)
             .bind(row.age)
-            .bind(&row.payload[..]);
+            .bind(&row.payload.0[..]);
         // Its connection may lead through a pooler.
         let row = query.persistent(false).fetch_one(tx.connection()).await;
         let row = row.map_err(CallError::from)?;

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::Load;
-use super::rows::Rows;
+use super::rows::{Columns, Row};
 use crate::bells::Bell;
 use crate::bus::packet::Charset;
 use crate::error::{CallError, ConnectError};
@@ -28,6 +28,12 @@ const INSERT: &str = "insert into {schema}.log \
     select * from unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[], $5::bigint[], \
     $6::bigint[], $7::bigint[], $8::boolean[], $9::bytea[])";
 
+/// A row alone: the plan of the statement above depends on how many rows it is for, and is made anew
+/// each time, for longer than a row takes.
+const INSERT_ONE: &str = "insert into {schema}.log \
+    (topic, name, origin, instance, stream, sequence, age, beacon, payload) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
 const NUMBER: &str = "select {schema}.log_number($1::uuid[])";
 
 const SPILL: &str = "insert into {schema}.spill (payload) values ($1) returning id";
@@ -45,6 +51,7 @@ pub(super) struct Connection {
     notify: Statement,
     notify_one: Statement,
     insert: Statement,
+    insert_one: Statement,
     number: Statement,
     spill: Statement,
 }
@@ -64,6 +71,7 @@ impl Connection {
             notify: prepare(NOTIFY).await.map_err(failed)?,
             notify_one: prepare(NOTIFY_ONE).await.map_err(failed)?,
             insert: prepare(INSERT).await.map_err(failed)?,
+            insert_one: prepare(INSERT_ONE).await.map_err(failed)?,
             number: prepare(NUMBER).await.map_err(failed)?,
             spill: prepare(SPILL).await.map_err(failed)?,
             session,
@@ -142,8 +150,14 @@ impl Connection {
         Ok(row.get(0))
     }
 
-    async fn store(&self, rows: &Rows) -> Result<(), CallError> {
-        self.execute(&self.insert, &rows.parameters()).await
+    async fn store(&self, rows: &[Row]) -> Result<(), CallError> {
+        match rows {
+            [one] => self.execute(&self.insert_one, &one.parameters()).await,
+            all => {
+                let columns = Columns::of(all);
+                self.execute(&self.insert, &columns.parameters()).await
+            }
+        }
     }
 
     async fn execute(

@@ -22,8 +22,11 @@ pub(in crate::bus) struct Row {
     pub(in crate::bus) sequence: i64,
     pub(in crate::bus) age: i64,
     pub(in crate::bus) beacon: bool,
-    pub(in crate::bus) payload: Bytes,
+    pub(in crate::bus) payload: Payload,
 }
+
+/// The values of each column, for a statement.
+pub(super) type Parameters<'a> = [&'a (dyn ToSql + Sync); 9];
 
 /// A number that no column holds.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -45,43 +48,57 @@ impl Row {
             sequence: number("sequence", frame.sequence)?,
             age: number("age", age)?,
             beacon: frame.kind == FrameKind::Beacon,
-            payload: frame.payload.clone(),
+            payload: Payload(frame.payload.clone()),
         })
+    }
+
+    pub(super) fn parameters(&self) -> Parameters<'_> {
+        [
+            &self.topic,
+            &self.name,
+            &self.origin,
+            &self.instance,
+            &self.stream,
+            &self.sequence,
+            &self.age,
+            &self.beacon,
+            &self.payload,
+        ]
     }
 }
 
-/// Rows that are stored together.
+/// Rows that are stored together, column by column.
 #[derive(Debug, Default)]
-pub(in crate::bus) struct Rows {
-    topics: Vec<Uuid>,
-    names: Vec<Vec<u8>>,
-    origins: Vec<Vec<u8>>,
-    instances: Vec<Uuid>,
+pub(super) struct Columns<'a> {
+    topics: Vec<&'a Uuid>,
+    names: Vec<&'a [u8]>,
+    origins: Vec<&'a [u8]>,
+    instances: Vec<&'a Uuid>,
     streams: Vec<i64>,
     sequences: Vec<i64>,
     ages: Vec<i64>,
     beacons: Vec<bool>,
-    payloads: Vec<Payload>,
+    payloads: Vec<&'a Payload>,
 }
 
-impl Rows {
-    pub(in crate::bus) fn push(&mut self, row: Row) {
-        self.topics.push(row.topic);
-        self.names.push(row.name);
-        self.origins.push(row.origin);
-        self.instances.push(row.instance);
-        self.streams.push(row.stream);
-        self.sequences.push(row.sequence);
-        self.ages.push(row.age);
-        self.beacons.push(row.beacon);
-        self.payloads.push(Payload(row.payload));
+impl<'a> Columns<'a> {
+    pub(super) fn of(rows: &'a [Row]) -> Self {
+        let mut columns = Self::default();
+        for row in rows {
+            columns.topics.push(&row.topic);
+            columns.names.push(&row.name);
+            columns.origins.push(&row.origin);
+            columns.instances.push(&row.instance);
+            columns.streams.push(row.stream);
+            columns.sequences.push(row.sequence);
+            columns.ages.push(row.age);
+            columns.beacons.push(row.beacon);
+            columns.payloads.push(&row.payload);
+        }
+        columns
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
-    }
-
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 9] {
+    pub(super) fn parameters(&self) -> Parameters<'_> {
         [
             &self.topics,
             &self.names,
@@ -95,10 +112,9 @@ impl Rows {
         ]
     }
 }
-
 /// Bytes, as the driver writes them.
 #[derive(Debug)]
-struct Payload(Bytes);
+pub(in crate::bus) struct Payload(pub(in crate::bus) Bytes);
 
 impl ToSql for Payload {
     fn to_sql(

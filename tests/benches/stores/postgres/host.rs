@@ -1,8 +1,8 @@
 //! What our publishing costs the application's own transactions (B20).
 //!
-//! Blocks with and without publishing alternate, in pairs whose order is random; each pair gives the
-//! ratio of its two rates, so that what changes slowly on the machine cancels out. Told is the mean
-//! of the ratios' logarithms with its 95 % confidence interval.
+//! Blocks without publishing, with ours, and with as many notifications by hand alternate, in rounds
+//! whose order is random; each round gives the ratios of its rates, so that what changes slowly on the
+//! machine cancels out. Told is the mean of the ratios' logarithms with its 95 % confidence interval.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use coordinator_node::{Bus, Topic};
 use coordinator_postgres::Spill;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Bench;
-use super::raw::{Session, session};
+use super::raw::{Session, listener, notifier, session};
 use crate::figure::{Figure, Target, Unit};
 use crate::messages::{message, rate};
 use crate::nodes::shut_down;
@@ -27,7 +29,7 @@ const SESSIONS: usize = 8;
 const BLOCK: Duration = Duration::from_millis(500);
 /// After a switch nothing is counted for so long.
 const SETTLE: Duration = Duration::from_millis(60);
-const PAIRS: usize = 60;
+const ROUNDS: usize = 60;
 /// How many messages a second are published.
 const PER_SECOND: u32 = 200;
 /// Of Student's t with 59 degrees of freedom, both sides, 95 %.
@@ -47,74 +49,151 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut messages = subscriber.bus().subscribe(&topic).await?;
     let reader = tokio::spawn(async move { while messages.next().await.is_some() {} });
     session(&bench.url()).await?.batch_execute(TABLES).await?;
+    let by_hand = By::Hand(notifier(&bench.url()).await?);
+    let listening = listener(&bench.url(), RAW, |_| {}).await?;
     let host = Host::start(&bench.url()).await?;
-    let publishing = Publishing::start(publisher.bus(), topic);
+    let publishing = Publishing::start([By::Ours(publisher.bus(), topic), by_hand]);
     let mut random = StdRng::seed_from_u64(1);
-    let mut pairs = Vec::new();
-    for pair in 0..=bench.rounds(PAIRS) {
-        let first = random.random::<bool>();
-        let one = host.rate(&publishing, first).await;
-        let other = host.rate(&publishing, !first).await;
+    let mut rounds = Vec::new();
+    for round in 0..=bench.rounds(ROUNDS) {
+        let mut order = [Who::Nobody, Who::Hand, Who::Ours];
+        order.shuffle(&mut random);
+        let mut rates = Rates::default();
+        for who in order {
+            *rates.of(who) = host.rate(&publishing, who).await;
+        }
         // What is cold at first says nothing.
-        if pair > 0 {
-            pairs.push(if first { (other, one) } else { (one, other) });
+        if round > 0 {
+            rounds.push(rates);
         }
     }
     host.end().await?;
-    publishing.task.abort();
+    publishing.end().await;
+    drop(listening);
     shut_down(vec![publisher, subscriber]).await?;
     reader.await?;
-    Ok(figures(&pairs))
+    Ok(figures(&rounds))
 }
 
-/// Told for pairs of rates, without and with.
-fn figures(pairs: &[(f64, f64)]) -> Vec<Figure> {
-    let logs: Vec<f64> = pairs
-        .iter()
-        .map(|(without, with)| (with / without).ln())
-        .collect();
+const RAW: &str = "raw_host";
+
+/// Who publishes in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    Ours,
+    Hand,
+}
+
+/// Transactions in a second, beside each of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rates {
+    alone: f64,
+    ours: f64,
+    hand: f64,
+}
+
+impl Rates {
+    fn of(&mut self, who: Who) -> &mut f64 {
+        match who {
+            Who::Nobody => &mut self.alone,
+            Who::Ours => &mut self.ours,
+            Who::Hand => &mut self.hand,
+        }
+    }
+}
+
+/// By how many percent the second of each pair is lower: the mean, and between what it lies.
+fn slower(pairs: impl Iterator<Item = (f64, f64)>) -> (f64, f64, f64) {
+    let logs: Vec<f64> = pairs.map(|(without, with)| (with / without).ln()).collect();
     let count = logs.len() as f64;
     let mean = logs.iter().sum::<f64>() / count;
     let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
     let half = T95 * (variance / count).sqrt();
-    let slower = |log: f64| (1.0 - log.exp()) * 100.0;
-    let (least, most) = (slower(mean + half), slower(mean - half));
-    let what = format!(
-        "the application's own transactions, slower while we publish {PER_SECOND}/s; \
-         95 % confident: {least:.1} % to {most:.1} %"
-    );
-    let rates = Figure::paired(
-        "the application's transactions without publishing, and with",
-        Unit::PerSecond,
-        pairs,
-        Target::Nothing,
-    );
-    let slowdown = Figure::alone(what, Unit::Percent, slower(mean), Target::AtMost(2.0));
-    vec![rates, slowdown.judged_by(most)]
+    let percent = |log: f64| (1.0 - log.exp()) * 100.0;
+    (percent(mean), percent(mean + half), percent(mean - half))
+}
+
+fn figures(rounds: &[Rates]) -> Vec<Figure> {
+    let between = |pairs: &mut dyn Iterator<Item = (f64, f64)>, what: &str, target| {
+        let (mean, least, most) = slower(pairs);
+        let what = format!("{what}; 95 % confident: {least:.1} % to {most:.1} %");
+        Figure::alone(what, Unit::Percent, mean, target).judged_by(most)
+    };
+    let rounds = || rounds.iter();
+    vec![
+        between(
+            &mut rounds().map(|rates| (rates.alone, rates.hand)),
+            &format!(
+                "the application's own transactions, slower beside {PER_SECOND} NOTIFY/s by hand"
+            ),
+            Target::Nothing,
+        ),
+        between(
+            &mut rounds().map(|rates| (rates.alone, rates.ours)),
+            &format!("the application's own transactions, slower while we publish {PER_SECOND}/s"),
+            Target::AtMost(2.0),
+        ),
+        between(
+            &mut rounds().map(|rates| (rates.hand, rates.ours)),
+            "the same, beside those by hand",
+            Target::Nothing,
+        ),
+    ]
+}
+
+/// How a message is published.
+enum By {
+    Ours(Bus, Topic<String>),
+    Hand(Arc<Session>),
 }
 
 /// Publishes, whenever it is on.
 struct Publishing {
-    on: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<()>,
+    who: watch::Sender<Who>,
+    tasks: JoinSet<()>,
 }
 
 impl Publishing {
-    fn start(bus: Bus, topic: Topic<String>) -> Self {
-        let on = Arc::new(AtomicBool::new(false));
-        let is_on = on.clone();
-        let task = tokio::spawn(async move {
-            let mut ticks = interval(Duration::from_secs(1) / PER_SECOND);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            for number in 0.. {
-                ticks.tick().await;
-                if is_on.load(Ordering::Relaxed) {
-                    // Sent in the background.
-                    drop(bus.publish(&topic, &message(number, 100)));
+    fn start(ways: [By; 2]) -> Self {
+        let who = watch::Sender::new(Who::Nobody);
+        let mut tasks = JoinSet::new();
+        for way in ways {
+            tasks.spawn(publish(way, who.subscribe()));
+        }
+        Self { who, tasks }
+    }
+
+    async fn end(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+/// At an even pace, while it is this one's turn; each is sent in the background.
+async fn publish(way: By, mut who: watch::Receiver<Who>) {
+    let own = match way {
+        By::Ours(..) => Who::Ours,
+        By::Hand(_) => Who::Hand,
+    };
+    let mut number = 0;
+    while who.wait_for(|who| *who == own).await.is_ok() {
+        let mut ticks = interval(Duration::from_secs(1) / PER_SECOND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        while *who.borrow_and_update() == own {
+            ticks.tick().await;
+            number += 1;
+            let text = message(number, 100);
+            match &way {
+                By::Ours(bus, topic) => drop(bus.publish(topic, &text)),
+                By::Hand(session) => {
+                    let session = session.clone();
+                    tokio::spawn(async move {
+                        let notify = format!("NOTIFY {RAW}, '{text}'");
+                        drop(session.batch_execute(&notify).await);
+                    });
                 }
             }
-        });
-        Self { on, task }
+        }
     }
 }
 
@@ -142,8 +221,8 @@ impl Host {
     }
 
     /// Transactions in a second, in one block.
-    async fn rate(&self, publishing: &Publishing, on: bool) -> f64 {
-        publishing.on.store(on, Ordering::Relaxed);
+    async fn rate(&self, publishing: &Publishing, who: Who) -> f64 {
+        publishing.who.send_replace(who);
         sleep(SETTLE).await;
         let (before, began) = (self.done.load(Ordering::Relaxed), Instant::now());
         sleep(BLOCK).await;
