@@ -28,14 +28,17 @@ impl Steps {
         let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
         let mut rows = vec![];
         for (name, took, outcome) in &self.done {
-            let outcome = match outcome {
-                Ok(()) => "ok".to_owned(),
-                Err(error) => format!("FAILED: {error}"),
-            };
-            rows.push(vec![(*name).to_owned(), seconds(*took), outcome]);
+            let outcome = if outcome.is_ok() { "ok" } else { "FAILED" };
+            rows.push(vec![(*name).to_owned(), seconds(*took), outcome.to_owned()]);
         }
         rows.push(vec!["all".to_owned(), seconds(total), String::new()]);
         println!("\n{}", table(&["step", "time", "outcome"], &rows));
+        // An error may be long, and has no place in a column.
+        for (name, _, outcome) in &self.done {
+            if let Err(error) = outcome {
+                println!("{name}: {error}");
+            }
+        }
         let failed = self
             .done
             .into_iter()
