@@ -330,9 +330,15 @@ async fn a_server_that_begins_anew_has_seen_nobody_die() {
         } else {
             server.restart(Stop::Fast).await.expect("restarted");
         }
+        // Connections are still taken until the server has seen that it must begin anew.
+        let deadline = Instant::now() + SOON * 4;
+        while !look.is_closed() {
+            assert!(Instant::now() < deadline, "the old run ends");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let look = until_up(&server).await;
         // It connects again no more, and nobody holds its locks in the new run.
         a.members = b.members.clone();
-        let look = until_up(&server).await;
         recover(&look, &schema, &mut b).await;
         recover(&look, &schema, &mut c).await;
         sleep(A_WHILE).await;
