@@ -86,8 +86,11 @@ impl Server {
             }
             Self::Redis(server) => {
                 let url = port.map_or_else(|| server.url(), |port| server.url_at(port));
-                // Nothing is granted for so long after each restart.
-                format!("{url}?namespace={NAME}&max_ttl_seconds=2&durable={is_durable}")
+                // Nothing is granted for so long after each restart; and the log is long enough for the
+                // longest run: what is trimmed could not be told from what is lost.
+                format!(
+                    "{url}?namespace={NAME}&max_ttl_seconds=2&durable={is_durable}&log_entries=10000000"
+                )
             }
         }
     }
