@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordinator_servers::free_port;
-use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -85,7 +85,7 @@ struct Way {
 }
 
 /// So many connections wait to be taken.
-const WAITING: u32 = 1024;
+const WAITING: i32 = 1024;
 
 /// A word to whoever opens the door.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Proxy {
             connections: Mutex::default(),
         });
         let (door, words) = mpsc::unbounded_channel();
-        let task = tokio::spawn(attend(listener, address, words, Arc::clone(&network)));
+        let task = tokio::spawn(attend(listener, words, Arc::clone(&network)));
         Ok(Self {
             address,
             network,
@@ -252,23 +252,22 @@ impl Network {
 /// Takes connections while the door is open.
 async fn attend(
     listener: TcpListener,
-    address: SocketAddr,
     mut words: mpsc::UnboundedReceiver<Door>,
     network: Arc<Network>,
 ) {
-    let mut open = Ok(listener);
+    let mut opening = Opening::Listens(listener);
     for id in 0.. {
         let client = loop {
             let accepted = async {
-                match &open {
-                    Ok(listener) => listener.accept().await,
-                    Err(_) => std::future::pending().await,
+                match &opening {
+                    Opening::Listens(listener) => listener.accept().await,
+                    Opening::Keeps(_) | Opening::Broken => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 word = words.recv() => match word {
-                    Some(word) => turn(&mut open, address, word),
+                    Some(word) => turn(&mut opening, word),
                     None => return,
                 },
                 // A client that is gone before it was taken.
@@ -281,33 +280,40 @@ async fn attend(
     }
 }
 
-/// What listens at the address; or what keeps it meanwhile, for else another test's server may be given
-/// the port, and answer there.
-type Opening = Result<TcpListener, Option<TcpSocket>>;
-
-fn turn(open: &mut Opening, address: SocketAddr, word: Door) {
-    let (result, done) = match word {
-        Door::Close(done) => {
-            *open = Err(None);
-            let kept = keep(address).map(|kept| *open = Err(Some(kept)));
-            (kept, done)
-        }
-        Door::Open(done) => {
-            let result = match std::mem::replace(open, Err(None)) {
-                Ok(listener) => Ok(listener),
-                Err(Some(kept)) => kept.listen(WAITING),
-                Err(None) => keep(address).and_then(|kept| kept.listen(WAITING)),
-            };
-            (result.map(|listener| *open = Ok(listener)), done)
-        }
-    };
-    // Whoever asked may have gone.
-    drop(done.send(result));
+/// What listens, or keeps the port meanwhile: else another test's server may be given it, and answer
+/// there. It is one socket all the time. A process that is just being started has a copy of each for a
+/// moment: a listener that was closed may listen on there, and is in the way of a new one.
+enum Opening {
+    Listens(TcpListener),
+    Keeps(std::net::TcpListener),
+    Broken,
 }
 
-fn keep(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+impl Opening {
+    fn close(self) -> io::Result<Self> {
+        let Self::Listens(listener) = self else {
+            return Ok(self);
+        };
+        let kept = listener.into_std()?;
+        rustix::net::shutdown(&kept, rustix::net::Shutdown::Read)?;
+        Ok(Self::Keeps(kept))
+    }
+
+    fn open(self) -> io::Result<Self> {
+        let Self::Keeps(kept) = self else {
+            return Ok(self);
+        };
+        rustix::net::listen(&kept, WAITING)?;
+        Ok(Self::Listens(TcpListener::from_std(kept)?))
+    }
+}
+
+fn turn(opening: &mut Opening, word: Door) {
+    let before = std::mem::replace(opening, Opening::Broken);
+    let (after, done) = match word {
+        Door::Close(done) => (before.close(), done),
+        Door::Open(done) => (before.open(), done),
+    };
+    // Whoever asked may have gone.
+    drop(done.send(after.map(|after| *opening = after)));
 }
