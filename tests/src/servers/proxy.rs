@@ -290,6 +290,7 @@ enum Opening {
 }
 
 impl Opening {
+    /// On Linux this ends the listening of the socket, and of all copies, and leaves it its port.
     fn close(self) -> io::Result<Self> {
         let Self::Listens(listener) = self else {
             return Ok(self);
