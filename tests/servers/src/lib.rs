@@ -27,7 +27,7 @@ pub use cleaner::Cleaner;
 pub use error::Error;
 pub use folder::Folder;
 pub use os::detach;
-pub use port::free_port;
+pub use port::{free_port, listen_on_free_port};
 pub use postgres::{Postgres, Stop};
 pub use probe::accepts;
 pub use programs::find as find_program;

@@ -17,9 +17,19 @@ const TRIES: usize = 200;
 /// Nothing reserves it: whoever starts a server there must be ready to be told that another was
 /// faster.
 pub fn free_port() -> Result<u16, Error> {
+    let listener = listen_on_free_port()?;
+    let address = listener.local_addr().map_err(Error::io("ask for a port"))?;
+    Ok(address.port())
+}
+
+/// Listens on such a port itself.
+///
+/// This is more than [`free_port`] and then to listen there: what was closed a moment ago may listen
+/// on, in a process that is just being started and has a copy of each socket until then.
+pub fn listen_on_free_port() -> Result<TcpListener, Error> {
     let drawn = std::iter::repeat_with(draw).take(TRIES);
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let found = drawn.into_iter().find(free);
+    let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+    let found = drawn.into_iter().find_map(listen);
     found.ok_or_else(|| Error::Missing(format!("of {TRIES} ports not one is free")))
 }
 
@@ -37,7 +47,7 @@ mod tests {
         for _ in 0..1_000 {
             assert!((15_000..32_000).contains(&draw()));
         }
-        let port = free_port().unwrap();
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+        let listener = listen_on_free_port().unwrap();
+        assert!((15_000..32_000).contains(&listener.local_addr().unwrap().port()));
     }
 }

@@ -9,12 +9,13 @@ mod route;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coordinator_servers::free_port;
+use coordinator_servers::listen_on_free_port;
+use socket2::SockRef;
 use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -96,10 +97,11 @@ enum Door {
 
 impl Proxy {
     /// A proxy in front of the server at that address, on a port of 127.0.0.1.
-    pub async fn to(server: SocketAddr) -> io::Result<Self> {
-        let port = free_port().map_err(io::Error::other)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    pub fn to(server: SocketAddr) -> io::Result<Self> {
+        let listener = listen_on_free_port().map_err(io::Error::other)?;
         let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let network = Arc::new(Network {
             server: Mutex::new(server),
             to_server: Way::default(),
@@ -120,7 +122,7 @@ impl Proxy {
     pub async fn before(url: &str) -> io::Result<Self> {
         let (host, port) = route::host_and_port(url)?;
         let found = lookup_host((host, port)).await?.next();
-        Self::to(found.ok_or(io::ErrorKind::NotFound)?).await
+        Self::to(found.ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// The URL that leads through this proxy instead.
@@ -296,7 +298,7 @@ impl Opening {
             return Ok(self);
         };
         let kept = listener.into_std()?;
-        rustix::net::shutdown(&kept, rustix::net::Shutdown::Read)?;
+        SockRef::from(&kept).shutdown(Shutdown::Read)?;
         Ok(Self::Keeps(kept))
     }
 
@@ -304,7 +306,7 @@ impl Opening {
         let Self::Keeps(kept) = self else {
             return Ok(self);
         };
-        rustix::net::listen(&kept, WAITING)?;
+        SockRef::from(&kept).listen(WAITING)?;
         Ok(Self::Listens(TcpListener::from_std(kept)?))
     }
 }

@@ -138,7 +138,7 @@ pub(super) struct Fleet {
 
 impl Fleet {
     /// Starts them all.
-    pub(super) async fn start(server: &Server, program: &Path) -> io::Result<Self> {
+    pub(super) fn start(server: &Server, program: &Path) -> io::Result<Self> {
         let mut fleet = Self {
             nodes: Vec::new(),
             server: server.clone(),
@@ -146,7 +146,7 @@ impl Fleet {
         };
         for (index, role) in ROLES.iter().enumerate() {
             let proxy = if role.proxied {
-                Some(Proxy::to(server.address()).await?)
+                Some(Proxy::to(server.address())?)
             } else {
                 None
             };

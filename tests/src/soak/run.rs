@@ -62,7 +62,7 @@ pub struct Verdict {
 /// When it cannot be run at all: no server, no program.
 pub async fn run(plan: &Plan, tell: impl FnMut(&str)) -> io::Result<Verdict> {
     let server = Server::start(plan.store).await?;
-    let fleet = Fleet::start(&server, &plan.program).await?;
+    let fleet = Fleet::start(&server, &plan.program)?;
     let mut soak = Soak {
         plan,
         server,

@@ -23,7 +23,7 @@ struct Line {
 
 async fn line() -> anyhow::Result<Line> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let proxy = Proxy::to(listener.local_addr()?).await?;
+    let proxy = Proxy::to(listener.local_addr()?)?;
     let client = TcpStream::connect(proxy.address()).await?;
     let (server, _) = timeout(LONG, listener.accept()).await??;
     Ok(Line {

@@ -128,7 +128,7 @@ pub(super) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         let schema = format!("leader_cut_{}", ttl.as_millis());
         let (mut proxies, mut urls) = (Vec::new(), Vec::new());
         for _ in 0..NODES {
-            let proxy = Proxy::to(bench.server.address()).await?;
+            let proxy = Proxy::to(bench.server.address())?;
             let url = bench.server.url_at(proxy.port());
             urls.push(format!("{url}?schema={schema}&direct=true"));
             proxies.push(proxy);
@@ -154,7 +154,7 @@ pub(super) async fn cut(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 /// `kill -9` where a proxy stands between, so that no end of a session is believed.
 pub(super) async fn proxied(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let ttl = Duration::from_secs(1);
-    let proxy = Proxy::to(bench.server.address()).await?;
+    let proxy = Proxy::to(bench.server.address())?;
     let url = format!(
         "{}?schema=leader_proxied",
         bench.server.url_at(proxy.port())

@@ -14,7 +14,7 @@ async fn e20_a_standby_that_knows_too_little_grants_nothing_until_all_trust_has_
         let Some(primary) = Postgres::start(&[]).await? else {
             return Ok(());
         };
-        let stream = Proxy::to(primary.address()).await?;
+        let stream = Proxy::to(primary.address())?;
         let standby = Postgres::standby_of(&primary, stream.port(), &[]).await?;
         let place = Place::on(&primary)
             .with("leases", leases)
@@ -85,7 +85,7 @@ async fn i8_a_primary_that_is_cut_off_from_its_standby_renews_nothing() -> Teste
         let Some(primary) = Postgres::start(&[]).await? else {
             return Ok(());
         };
-        let stream = Proxy::to(primary.address()).await?;
+        let stream = Proxy::to(primary.address())?;
         let standby = Postgres::standby_of(&primary, stream.port(), &[]).await?;
         primary
             .set(&[("synchronous_standby_names", "standby")])

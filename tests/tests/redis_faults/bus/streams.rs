@@ -171,9 +171,9 @@ async fn b8_messages_that_a_promoted_replica_lacks_are_told_as_a_gap() -> Tested
         let Some(primary) = Redis::start(&[]).await? else {
             return Ok(());
         };
-        let stream = Proxy::to(primary.address()).await?;
+        let stream = Proxy::to(primary.address())?;
         let replica = Redis::replica_of(&primary, stream.port(), &[]).await?;
-        let front = Proxy::to(primary.address()).await?;
+        let front = Proxy::to(primary.address())?;
         let place = Place::on(client, &primary)
             .with("trust_empty_store", "true")
             .with(DURABLE.0, DURABLE.1);

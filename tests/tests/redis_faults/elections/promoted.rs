@@ -16,10 +16,10 @@ async fn e20_a_replica_that_knows_too_little_grants_nothing_until_all_trust_has_
             let Some(primary) = Redis::start(&[]).await? else {
                 return Ok(());
             };
-            let stream = Proxy::to(primary.address()).await?;
+            let stream = Proxy::to(primary.address())?;
             let replica = Redis::replica_of(&primary, stream.port(), &[]).await?;
             // What members reach: first the one, then the other.
-            let front = Proxy::to(primary.address()).await?;
+            let front = Proxy::to(primary.address())?;
             let place = Place::on(client, &primary).with("max_ttl_seconds", "2");
             let url = place.through(&front);
             let start = |name: &str| Member::start(name, &url, TTL, &[LEAD]);
@@ -76,7 +76,7 @@ async fn i8_a_primary_that_is_cut_off_from_the_replica_it_must_have_renews_nothi
         let Some(primary) = Redis::start(&must).await? else {
             return Ok(());
         };
-        let stream = Proxy::to(primary.address()).await?;
+        let stream = Proxy::to(primary.address())?;
         let replica = Redis::replica_of(&primary, stream.port(), &must).await?;
         // The new primary must have one, too.
         let _its_own = Redis::replica_of(&replica, replica.port(), &[]).await?;

@@ -70,7 +70,7 @@ async fn e20_sentinels_promote_a_replica_that_lacks_the_last_writes() -> Tested 
             let Some(primary) = Redis::start(&[]).await? else {
                 return Ok(());
             };
-            let stream = Proxy::to(primary.address()).await?;
+            let stream = Proxy::to(primary.address())?;
             let replica = Redis::replica_of(&primary, stream.port(), &[]).await?;
             let place = Place::on(client, &primary)
                 .with("max_ttl_seconds", "2")

@@ -15,9 +15,9 @@ async fn s12_owners_by_plans_that_a_promoted_replica_lacks_stop_and_join_anew() 
         let Some(primary) = Redis::start(&[]).await? else {
             return Ok(());
         };
-        let stream = Proxy::to(primary.address()).await?;
+        let stream = Proxy::to(primary.address())?;
         let replica = Redis::replica_of(&primary, stream.port(), &[]).await?;
-        let front = Proxy::to(primary.address()).await?;
+        let front = Proxy::to(primary.address())?;
         let place = Place::on(client, &primary).with("max_ttl_seconds", "2");
         let url = place.through(&front);
         let start = |name: &str| Member::start(name, &url, TTL, &[SERVE]);

@@ -12,7 +12,7 @@ async fn a_replica_that_was_cut_off_is_promoted_without_the_last_writes() -> Tes
     let Some(primary) = Redis::start(&[]).await? else {
         return Ok(());
     };
-    let proxy = Proxy::to(primary.address()).await?;
+    let proxy = Proxy::to(primary.address())?;
     primary.ask(&["SET", "a", "1"]).await?;
     let replica = Redis::replica_of(&primary, proxy.port(), &[]).await?;
     assert_eq!(replica.ask(&["GET", "a"]).await?.text(), "1");
