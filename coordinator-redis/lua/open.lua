@@ -1,6 +1,19 @@
--- What a process asks when it connects, and again later: which store this is, and what it remembers. With arguments also which rights the user
--- lacks, of those that any script needs: on KEYS[2], which is gone afterwards, and to the channels that the arguments name.
+-- What a process asks when it connects, and again later: which store this is, what it remembers, and how messages spread in a cluster (U18). The
+-- first argument says how they would if nobody has decided it, or is empty. With more arguments also which rights the user lacks, of those that
+-- any script needs: on KEYS[2], which is gone afterwards, and to the channels that the arguments name, of which the first has its hash tag.
 local missing, known_missing = {}, {}
+local wanted = table.remove(args, 1)
+local pubsub, age = wanted, 0
+if wanted ~= '' then
+  -- It may have been changed by hand: since when is found by whoever looks next.
+  local decided = redis.call('HMGET', KEYS[1], 'pubsub', 'pubsub_seen', 'pubsub_since')
+  pubsub = decided[1] or wanted
+  if pubsub == decided[2] then
+    age = math.max(0, now - tonumber(decided[3]))
+  else
+    redis.call('HSET', KEYS[1], 'pubsub', pubsub, 'pubsub_seen', pubsub, 'pubsub_since', number(now))
+  end
+end
 
 local function try(name, ...)
   local answer = redis.pcall(name, ...)
@@ -44,5 +57,8 @@ if #args > 0 then
   for _, channel in ipairs(args) do
     try('PUBLISH', channel, '')
   end
+  if pubsub == 'sharded' then
+    try('SPUBLISH', args[1], '')
+  end
 end
-return { store, memory, quarantine, missing }
+return { store, memory, quarantine, missing, pubsub, math.floor(age / 1000) }

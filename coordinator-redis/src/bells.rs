@@ -244,7 +244,7 @@ impl Ringer {
             }
             ListenEvent::Admitted(_) => lock(&self.tower).ring_all(),
             // Whoever waits has a timer; when it is live again, all look.
-            ListenEvent::Lost(_) => {}
+            ListenEvent::Lost(_) | ListenEvent::Gone(_) => {}
             // Who listens for it from now on is told why not.
             ListenEvent::Refused { channel, why } => {
                 lock(&self.tower).heard.remove(&channel);

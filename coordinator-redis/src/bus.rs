@@ -114,7 +114,8 @@ impl RedisBus {
                 Mode::Live(router) => router.clone(),
                 Mode::Durable(_, router) => router.clone(),
             };
-            Ear::open(self.hub.client.clone(), &self.hub.names, hears)
+            let how = self.hub.pubsub.subscribe();
+            Ear::open(self.hub.client.clone(), &self.hub.names, how, hears)
         };
         self.ear.get_or_try_init(open).await
     }

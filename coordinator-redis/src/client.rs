@@ -11,10 +11,12 @@ mod fred;
 mod heard;
 mod outage;
 mod primary;
+mod pubsub;
 mod redis;
 mod sentinel;
 #[cfg(feature = "tls")]
 mod tls;
+mod wants;
 mod words;
 
 use std::fmt;
@@ -32,6 +34,7 @@ use crate::trouble::Trouble;
 pub(crate) use advised::Advised;
 pub(crate) use heard::{Heard, Teller, queue};
 pub(crate) use outage::Outage;
+pub(crate) use pubsub::{Chosen, PubSub};
 
 /// What makes clients of the kind that is chosen.
 #[cfg_attr(
@@ -121,7 +124,7 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
     ) -> Result<Value, Trouble>;
 
     /// Sends these (channel, payload) pairs as one pipeline to each server. Says of each, in order, whether its server has taken it.
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>>;
+    async fn publish(&self, how: PubSub, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>>;
 
     /// Runs commands as one pipeline to each server: each a list of words, of which the second is its key. Answers in order.
     async fn pipeline(
@@ -129,8 +132,9 @@ pub(crate) trait Client: fmt::Debug + Send + Sync {
         commands: Vec<Vec<Bytes>>,
     ) -> Result<Vec<Result<Value, Trouble>>, Trouble>;
 
-    /// A connection of its own that listens, and comes back by itself.
-    async fn listen(&self) -> Result<Listener, Trouble>;
+    /// A connection of its own that listens, and comes back by itself. A cluster follows what is chosen; its nodes, and other
+    /// servers, take it as it is now.
+    async fn listen(&self, how: Chosen) -> Result<Listener, Trouble>;
 
     /// Runs commands that have no keys on each server that takes writes. Answers with where each is, and its answers.
     async fn everywhere(&self, commands: Vec<Vec<Bytes>>) -> Result<Vec<Told>, Trouble> {
@@ -190,6 +194,9 @@ pub(crate) enum ListenEvent {
     },
     /// A channel that was refused is heard again.
     Admitted(Bytes),
+    /// A node of a cluster has the channel's slot no longer: it must be asked for anew where that is. What listens to a whole
+    /// cluster does so by itself, and tells it as lost.
+    Gone(Bytes),
 }
 
 /// Adds and removes the channels of a listener.

@@ -63,6 +63,10 @@ pub struct RedisConfig {
     pub retention: Duration,
     /// How many entries a topic's stream keeps at most, or a few more: each holds the messages that left together. 100,000 by default.
     pub log_entries: u64,
+    /// Whether messages spread in a Cluster by sharded channels, to the nodes of a topic's slot alone, if all of its primaries have
+    /// them (Redis 7) when the first process of the namespace connects. That one decides for all; `false` chooses plain channels, which each
+    /// node passes on to all others, and is an error where the others have decided for sharded ones. `true` by default.
+    pub sharded: bool,
     /// How many bytes of messages that have arrived may wait in this process to be looked at, for each connection that listens: what has no
     /// room is dropped, and told as a gap. 16 MiB by default; each subscriber's queue has its own bound of 8 MiB.
     pub listen_bytes: usize,
@@ -87,6 +91,7 @@ impl RedisConfig {
             durable: false,
             retention: Duration::from_hours(24),
             log_entries: 100_000,
+            sharded: true,
             listen_bytes: 16 * 1024 * 1024,
             clean_every: Duration::from_mins(10),
             connect_timeout: Duration::from_secs(5),
@@ -95,7 +100,7 @@ impl RedisConfig {
     }
 
     /// The same, in which parameters of the URL choose: `client` (`redis` or `fred`), `namespace`, `max_ttl_seconds`,
-    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`, `listen_bytes`. Those of TLS stay in
+    /// `trust_empty_store`, `durable`, `retention_seconds`, `log_entries`, `sharded`, `listen_bytes`. Those of TLS stay in
     /// the URL.
     ///
     /// # Errors
@@ -126,6 +131,7 @@ impl RedisConfig {
                     config.retention = Duration::from_secs(parsed("retention_seconds", value)?);
                 }
                 "log_entries" => config.log_entries = parsed("log_entries", value)?,
+                "sharded" => config.sharded = parsed("sharded", value)?,
                 "listen_bytes" => config.listen_bytes = parsed("listen_bytes", value)?,
                 // Those of the endpoint stay in its URL.
                 known if endpoint::PARAMETERS.contains(&known) => {
@@ -187,6 +193,12 @@ impl RedisConfig {
     /// The same, keeping so many entries of each topic.
     pub fn log_entries(mut self, entries: u64) -> Self {
         self.log_entries = entries;
+        self
+    }
+
+    /// The same, with sharded channels in a Cluster if it has them, or with plain ones.
+    pub fn sharded(mut self, sharded: bool) -> Self {
+        self.sharded = sharded;
         self
     }
 

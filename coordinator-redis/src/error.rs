@@ -147,6 +147,27 @@ pub enum ConnectError {
         /// The one that this process was given.
         ours: Duration,
     },
+    /// The namespace's channels are sharded, and a server has none such (U18).
+    #[error(
+        "the channels of namespace `{namespace}` are sharded, and {host} does not know `SPUBLISH`, or does not let this user \
+         ask (`COMMAND LIST`): every primary needs Redis 7 or later; or choose plain channels for all, by `HSET {{{namespace}:}}:identity: \
+         pubsub plain`, which each process follows within a minute"
+    )]
+    NoShardedChannels {
+        /// The namespace.
+        namespace: String,
+        /// The servers.
+        host: String,
+    },
+    /// The namespace's channels are sharded, and this process was told to use plain ones (U18).
+    #[error(
+        "the channels of namespace `{namespace}` are sharded, and this process has `sharded=false`: leave that out; or choose \
+         plain channels for all, by `HSET {{{namespace}:}}:identity: pubsub plain`, which each process follows within a minute"
+    )]
+    ShardedChannels {
+        /// The namespace.
+        namespace: String,
+    },
     /// The server makes room by deleting keys, leases among them.
     #[error(
         "Redis at {host} deletes keys to make room (`maxmemory-policy {policy}`), and a deleted lease is granted \
@@ -179,6 +200,8 @@ impl ConnectError {
             | Self::Rejected { .. }
             | Self::TooOld { .. }
             | Self::OtherMaxTtl { .. }
+            | Self::NoShardedChannels { .. }
+            | Self::ShardedChannels { .. }
             | Self::Evicts { .. } => false,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::client::{Client, Value};
+use crate::client::{Client, PubSub, Value};
 use crate::config::RedisConfig;
 use crate::error::ConnectError;
 use crate::guarantees::Settings;
@@ -13,6 +13,7 @@ use crate::hub::unusable;
 use crate::names::Names;
 use crate::reply::{Read, part};
 use crate::script::Script;
+use crate::spread;
 use crate::trouble::Trouble;
 
 static OPEN: Script = Script::new("open", include_str!("../lua/open.lua"));
@@ -26,6 +27,9 @@ pub(crate) struct Greeting {
     pub(crate) memory: String,
     /// For how long it grants nothing.
     pub(crate) quarantine: Duration,
+    /// How messages of the bus spread, and for how long that has been known (U18).
+    pub(crate) pubsub: PubSub,
+    pub(crate) pubsub_age: Duration,
     /// Commands that the user may not run on keys, or to channels, of the namespace.
     missing: Vec<String>,
 }
@@ -43,16 +47,19 @@ pub(crate) fn constants(config: &RedisConfig, settings: &Settings, store: &str) 
     ]
 }
 
-/// Asks, with these constants.
+/// Asks, with these constants. `wanted`: how messages spread if nobody has decided it; nothing where there is no choice.
 pub(crate) async fn ask(
     client: &dyn Client,
     names: &Names,
+    wanted: Option<PubSub>,
     constants: [Bytes; 4],
     channels: &[Bytes],
 ) -> Result<Greeting, Trouble> {
     let tag = names.own_tag();
     let keys = vec![tag.identity(), tag.key("rights", "")];
-    let args = channels.iter().cloned().chain(constants).collect();
+    let wanted = Bytes::from(wanted.map(PubSub::name).unwrap_or_default());
+    let args = std::iter::once(wanted).chain(channels.iter().cloned());
+    let args = args.chain(constants).collect();
     read(&client.eval(&OPEN, keys, args).await?)
 }
 
@@ -69,7 +76,8 @@ pub(crate) async fn first(
     let name = format!("{:016x}", rand::random::<u64>());
     let channels = [names.own_tag().channel(), own.clone()];
     let constants = constants(config, settings, &name);
-    let greeting = match ask(client, names, constants, &channels).await {
+    let wanted = spread::wanted(client, config, settings);
+    let greeting = match ask(client, names, wanted, constants, &channels).await {
         Ok(greeting) => greeting,
         Err(Trouble::OtherMaxTtl { stored }) => {
             return Err(ConnectError::OtherMaxTtl {
@@ -98,5 +106,7 @@ fn read(answer: &Value) -> Result<Greeting, Trouble> {
         memory: part(parts, 1)?.text()?.to_owned(),
         quarantine: Duration::from_millis(part(parts, 2)?.number()?),
         missing: missing?,
+        pubsub: spread::read(part(parts, 4)?.text()?)?,
+        pubsub_age: Duration::from_millis(part(parts, 5)?.number()?),
     })
 }

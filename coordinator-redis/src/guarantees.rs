@@ -21,6 +21,9 @@ const UNREADABLE: Duration = Duration::from_secs(60);
 
 /// What is taken for the `cluster-node-timeout` that may not be read: the server's default.
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Whether a server has sharded channels, and under which name those are kept that have none.
+const ASKS_SPUBLISH: &[&str] = &["COMMAND", "LIST", "FILTERBY", "PATTERN", "spublish"];
+const NO_SPUBLISH: &str = "without_spublish";
 /// Between the values of servers that differ.
 const APART: &str = ", ";
 
@@ -91,6 +94,11 @@ impl Settings {
         self.get("redis_mode") == Some("cluster")
     }
 
+    /// The servers that do not know `SPUBLISH`, if any.
+    pub(crate) fn without_spublish(&self) -> Option<&str> {
+        self.get(NO_SPUBLISH)
+    }
+
     fn evicts(&self) -> bool {
         self.get("maxmemory_policy") != Some("noeviction")
     }
@@ -131,6 +139,7 @@ async fn read_each(
         &["CONFIG", "GET", "append*"],
         &["CONFIG", "GET", "min-replicas-*"],
         &["CONFIG", "GET", "cluster-node-timeout"],
+        ASKS_SPUBLISH,
     ];
     let commands = words.map(|words| words.iter().copied().map(Bytes::from).collect());
     let told = client.everywhere(commands.into()).await;
@@ -140,6 +149,8 @@ async fn read_each(
         let mut settings = Settings::default();
         for (answer, words) in answers.into_iter().zip(words) {
             match answer {
+                Ok(answer) if words == ASKS_SPUBLISH => settings.take_spublish(&answer, &host),
+                Err(_) if words == ASKS_SPUBLISH => settings.take_spublish(&Value::Nil, &host),
                 Ok(answer) => settings.take(&answer),
                 // A user without the right to read settings: what cannot be read counts as not given.
                 Err(_) if words.first() == Some(&"CONFIG") => {}
@@ -152,6 +163,13 @@ async fn read_each(
 }
 
 impl Settings {
+    /// A server that does not know the question does not know the command; one that may not be asked counts as such.
+    fn take_spublish(&mut self, answer: &Value, host: &str) {
+        if answer.list().is_ok_and(<[Value]>::is_empty) || answer.list().is_err() {
+            self.0.insert(NO_SPUBLISH.to_owned(), host.to_owned());
+        }
+    }
+
     fn take(&mut self, answer: &Value) {
         if let Ok(text) = answer.text() {
             let lines = text.lines().filter_map(|line| line.split_once(':'));

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coordinator_core::StoreId;
+use tokio::sync::watch::Sender;
 
 use crate::bells::Bells;
-use crate::client::{self, Advised, Client, Listener, Value};
+use crate::client::{self, Advised, Client, Listener, PubSub, Value};
 use crate::config::RedisConfig;
 use crate::endpoint::Endpoint;
 use crate::error::ConnectError;
@@ -17,6 +18,7 @@ use crate::guarantees::{self, Settings};
 use crate::janitor;
 use crate::names::{Names, Tag};
 use crate::script::Script;
+use crate::spread;
 use crate::trouble::Trouble;
 use crate::watch;
 
@@ -36,6 +38,8 @@ pub(crate) struct Hub {
     name: String,
     pub(crate) client: Arc<dyn Client>,
     pub(crate) bells: Bells,
+    /// How messages of the bus spread, as the store says (U18).
+    pub(crate) pubsub: Sender<PubSub>,
     facts: Mutex<Facts>,
     /// The tags that the index knows from this process.
     told: Mutex<BTreeSet<Tag>>,
@@ -49,6 +53,8 @@ struct Facts {
     memory: Arc<str>,
     /// Why nothing is granted on it, if nothing is.
     refusal: Option<Arc<str>>,
+    /// Whether all know how messages spread.
+    is_settled: bool,
 }
 
 impl Hub {
@@ -79,11 +85,13 @@ impl Hub {
         let own = names.own_channel(rand::random());
         let greeting =
             greeting::first(client.as_ref(), &names, &config, &settings, &own, &advice).await?;
+        spread::check(greeting.pubsub, &settings, &config)?;
         let listener = listen(client.as_ref(), &names, &own).await;
         let listener = listener.map_err(|trouble| unusable(&host, trouble))?;
         let bells = Bells::start(listener, own);
         tell_quarantine(&config.namespace, &greeting);
         let store = StoreId::new(format!("redis:{}#{}", config.namespace, greeting.store));
+        let is_settled = spread::is_settled(&greeting);
         let hub = Arc::new(Self {
             config,
             names,
@@ -91,10 +99,12 @@ impl Hub {
             name: greeting.store,
             client,
             bells,
+            pubsub: Sender::new(greeting.pubsub),
             facts: Mutex::new(Facts {
                 settings: Arc::new(settings),
                 memory: greeting.memory.into(),
                 refusal: None,
+                is_settled,
             }),
             told: Mutex::default(),
         });
@@ -127,8 +137,15 @@ impl Hub {
         let settings = guarantees::read(client, &host).await?;
         let refusal = guarantees::refusal(&settings, &host, &self.config);
         let refusal: Option<Arc<str>> = refusal.map(|error| error.to_string().into());
-        let greeting = greeting::ask(client, &self.names, self.constants(), &[]).await;
+        let now = *self.pubsub.borrow();
+        let wanted = client.is_cluster().then_some(now);
+        let constants = self.constants();
+        let greeting = greeting::ask(client, &self.names, wanted, constants, &[]).await;
         let greeting = greeting.map_err(|trouble| unusable(&host, trouble))?;
+        if let Err(error) = spread::check(greeting.pubsub, &settings, &self.config) {
+            tracing::error!(%error, "messages spread otherwise than they can, or should");
+        }
+        spread::follow(&self.pubsub, greeting.pubsub);
         let before = guarantees::of(self);
         let old = std::mem::replace(
             &mut *self.facts(),
@@ -136,8 +153,12 @@ impl Hub {
                 settings: Arc::new(settings),
                 memory: greeting.memory.as_str().into(),
                 refusal: refusal.clone(),
+                is_settled: spread::is_settled(&greeting),
             },
         );
+        if spread::is_settled(&greeting) && !old.is_settled {
+            spread::settle(&self.pubsub);
+        }
         watch::tell_changes(&before, &guarantees::of(self));
         match (&old.refusal, &refusal) {
             (None, Some(why)) => tracing::error!(why = &**why, "nothing is granted from now on"),
@@ -227,7 +248,7 @@ impl Hub {
 
 /// Listens on the channels of this process and of the namespace: a user who may not is told so now.
 async fn listen(client: &dyn Client, names: &Names, own: &Bytes) -> Result<Listener, Trouble> {
-    let listener = client.listen().await?;
+    let listener = client.listen(PubSub::Plain.always()).await?;
     let group = names.own_tag().channel();
     for channel in [own, &group] {
         listener.subscribe(channel.clone()).await?;

@@ -20,6 +20,7 @@ mod members;
 mod names;
 mod reply;
 mod script;
+mod spread;
 mod trouble;
 mod watch;
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::echo::{Echoes, Then, payload};
-use crate::client::{Client, ListenEvent, Listener};
+use crate::client::{Chosen, Client, ListenEvent, Listener};
 use crate::names::Names;
 use crate::trouble::Trouble;
 
@@ -38,6 +38,7 @@ pub(super) trait Hears: fmt::Debug + Send + Sync {
 /// The connection. It ends with the last of its handles.
 pub(super) struct Ear {
     client: Arc<dyn Client>,
+    how: Chosen,
     wants: mpsc::UnboundedSender<Want>,
     echoes: Arc<Echoes>,
     state: watch::Receiver<State>,
@@ -75,9 +76,10 @@ impl Ear {
     pub(super) async fn open(
         client: Arc<dyn Client>,
         names: &Names,
+        how: Chosen,
         hears: Arc<dyn Hears>,
     ) -> Result<Self, Trouble> {
-        let listener = client.listen().await?;
+        let listener = client.listen(how.clone()).await?;
         let echoes = Arc::new(Echoes::new(names, client.is_cluster()));
         if let Some(own) = echoes.always() {
             listener.subscribe(own.clone()).await?;
@@ -96,6 +98,7 @@ impl Ear {
         tokio::spawn(task.run(wanted));
         Ok(Self {
             client,
+            how,
             wants,
             echoes,
             state: states,
@@ -151,7 +154,8 @@ impl Ear {
     async fn say(&self, channels: &BTreeSet<Bytes>, number: u64) -> Result<(), Trouble> {
         let messages = channels.iter();
         let messages = messages.map(|channel| (channel.clone(), payload(number)));
-        let sent = self.client.publish(messages.collect()).await;
+        let how = *self.how.borrow();
+        let sent = self.client.publish(how, messages.collect()).await;
         sent.into_iter().try_for_each(|sent| sent)
     }
 
@@ -226,6 +230,7 @@ impl Task {
                 self.refused.remove(&channel);
                 self.hears.set_heard(&channel, true);
             }
+            ListenEvent::Gone(_) => {}
         }
     }
 

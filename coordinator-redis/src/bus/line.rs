@@ -151,7 +151,8 @@ impl Line {
             let packets = packets.into_iter().map(Packer::finish);
             batch.extend(packets.map(|packet: Bytes| (channel.clone(), packet)));
         }
-        let sent = self.hub.client.publish(batch).await;
+        let how = *self.hub.pubsub.borrow();
+        let sent = self.hub.client.publish(how, batch).await;
         let mut failures = BTreeMap::new();
         for (topic, sent) in topics.into_iter().zip(sent) {
             if let Err(trouble) = sent {

@@ -82,7 +82,9 @@ impl Log {
     /// Adds packets. They are kept, as well as the server keeps anything, when this returns.
     pub(super) async fn append(&self, topic: &Topic, packets: Vec<Packer>) -> Result<(), Trouble> {
         let config = &self.hub.config;
+        let how = *self.hub.pubsub.borrow();
         let mut args = vec![
+            how.publish().into(),
             self.channel(topic),
             config.log_entries.to_string().into(),
             config.retention.as_millis().to_string().into(),

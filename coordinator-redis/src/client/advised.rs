@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Channels, Client, Listener, Told, Value};
+use super::{Channels, Chosen, Client, Listener, PubSub, Told, Value};
 use crate::error::ConnectError;
 use crate::script::Script;
 use crate::trouble::Trouble;
@@ -48,8 +48,8 @@ impl Client for Advised {
         answer.map_err(|trouble| self.advise(trouble))
     }
 
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
-        let sent = self.client.publish(batch).await.into_iter();
+    async fn publish(&self, how: PubSub, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
+        let sent = self.client.publish(how, batch).await.into_iter();
         let sent = sent.map(|sent| sent.map_err(|trouble| self.advise(trouble)));
         sent.collect()
     }
@@ -78,8 +78,8 @@ impl Client for Advised {
         self.client.is_cluster()
     }
 
-    async fn listen(&self) -> Result<Listener, Trouble> {
-        let Listener { channels, heard } = match self.client.listen().await {
+    async fn listen(&self, how: Chosen) -> Result<Listener, Trouble> {
+        let Listener { channels, heard } = match self.client.listen(how).await {
             Ok(listener) => listener,
             Err(trouble) => return Err(self.advise(trouble)),
         };

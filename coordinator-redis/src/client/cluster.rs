@@ -2,7 +2,8 @@
 //! known, and from there to where that node sends it.
 //!
 //! Channels lie on the node of their slot as well, though a node may pass messages on: who publishes and who listens then
-//! meet on one connection's node, in order, and a node that is cut off from the others deceives nobody.
+//! meet on one connection's node, in order, and a node that is cut off from the others deceives nobody. Where channels are sharded, nodes
+//! pass nothing on but to their replicas, and send those on who come to the wrong one.
 
 mod map;
 mod slots;
@@ -20,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::exchange::{self, Routes};
 use super::primary::worst;
-use super::{Client, Dial, Listener, Told, Value};
+use super::{Chosen, Client, Dial, Listener, PubSub, Told, Value};
 use crate::endpoint::{Endpoint, Host};
 use crate::error::ConnectError;
 use crate::script::Script;
@@ -252,8 +253,8 @@ impl Client for Cluster {
         self.follow(to, &command).await
     }
 
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
-        let word = Bytes::from_static(b"PUBLISH");
+    async fn publish(&self, how: PubSub, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
+        let word = Bytes::from_static(how.publish().as_bytes());
         let commands = batch.into_iter();
         let commands = commands.map(|(channel, payload)| vec![word.clone(), channel, payload]);
         let answers = self.run(commands.collect()).await;
@@ -267,11 +268,12 @@ impl Client for Cluster {
         Ok(self.run(commands).await)
     }
 
-    async fn listen(&self) -> Result<Listener, Trouble> {
+    async fn listen(&self, how: Chosen) -> Result<Listener, Trouble> {
         let routes = self.me.upgrade().ok_or_else(Trouble::closed)?;
         Ok(exchange::open(
             routes,
             self.changed.subscribe(),
+            how,
             self.listen_bytes,
         ))
     }
@@ -301,6 +303,12 @@ impl Routes for Cluster {
 
     fn suspect(&self) {
         self.doubt.notify_one();
+    }
+
+    fn moved(&self, to: &Elsewhere) {
+        if let (Some(host), false) = (&to.host, to.once) {
+            self.map().moved(to.slot, host);
+        }
     }
 }
 

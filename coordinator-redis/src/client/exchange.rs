@@ -6,7 +6,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -14,13 +13,15 @@ use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, unfold};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Channels, Client, ListenEvent, Listener, Teller, queue};
-use crate::trouble::Trouble;
+use super::wants::{Done, Want, wants};
+use super::{Channels, Chosen, Client, ListenEvent, Listener, PubSub, Teller, queue};
+use crate::trouble::{Elsewhere, Trouble};
 
 /// How long to wait before what could not be heard is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// So many changes of channels wait.
-const WANTS: usize = 64;
+
+/// A server by its number, and how it is listened to.
+type At = (u64, PubSub);
 
 /// Where channels lie.
 pub(super) trait Routes: fmt::Debug + Send + Sync {
@@ -29,18 +30,23 @@ pub(super) trait Routes: fmt::Debug + Send + Sync {
 
     /// Something may have changed: look soon.
     fn suspect(&self);
+
+    /// A server says who has a channel now, where there are several.
+    fn moved(&self, _to: &Elsewhere) {}
 }
 
 /// Listens until the listener is dropped. `changed` says that routes may be others. So many bytes of messages wait to be taken.
 pub(super) fn open(
     routes: Arc<dyn Routes>,
     changed: watch::Receiver<u64>,
+    how: Chosen,
     bytes: usize,
 ) -> Listener {
     let (teller, heard) = queue(bytes);
-    let (wanted, wants) = mpsc::channel(WANTS);
+    let (channels, wants) = wants();
     let exchange = Exchange {
         routes,
+        how,
         teller,
         is_live: true,
         why: Arc::from("the server was lost"),
@@ -51,52 +57,14 @@ pub(super) fn open(
         again: None,
     };
     tokio::spawn(exchange.run(wants, changed));
-    Listener::new(Arc::new(Wanted(wanted)), heard)
-}
-
-/// A change of the channels, and who waits for it.
-#[derive(Debug)]
-struct Want {
-    channel: Bytes,
-    hears: bool,
-    done: Done,
-}
-
-type Done = oneshot::Sender<Result<(), Trouble>>;
-
-#[derive(Debug)]
-struct Wanted(mpsc::Sender<Want>);
-
-impl Wanted {
-    async fn ask(&self, channel: Bytes, hears: bool) -> Result<(), Trouble> {
-        let (done, answer) = oneshot::channel();
-        let want = Want {
-            channel,
-            hears,
-            done,
-        };
-        let sent = self.0.send(want).await;
-        sent.map_err(|_| Trouble::closed())?;
-        answer.await.map_err(|_| Trouble::closed())?
-    }
-}
-
-#[async_trait]
-impl Channels for Wanted {
-    async fn subscribe(&self, channel: Bytes) -> Result<(), Trouble> {
-        self.ask(channel, true).await
-    }
-
-    async fn unsubscribe(&self, channel: Bytes) -> Result<(), Trouble> {
-        self.ask(channel, false).await
-    }
+    Listener::new(channels, heard)
 }
 
 /// A channel that is to be heard.
 #[derive(Debug, Default)]
 struct Place {
     /// Its server, as far as is known.
-    at: Option<u64>,
+    at: Option<At>,
     state: State,
     /// Who waits for the first confirmation.
     waiting: Vec<Done>,
@@ -138,24 +106,25 @@ struct Line {
 }
 
 /// What is heard, and where; and that nothing will be any more.
-type Hearing = BoxStream<'static, (u64, Option<ListenEvent>)>;
+type Hearing = BoxStream<'static, (At, Option<ListenEvent>)>;
 
 /// What was done meanwhile.
 enum Job {
-    Opened(u64, Result<Listener, Trouble>),
-    Heard(u64, Bytes, Result<(), Trouble>),
+    Opened(At, Result<Listener, Trouble>),
+    Heard(At, Bytes, Result<(), Trouble>),
     Ignored,
 }
 
 struct Exchange {
     routes: Arc<dyn Routes>,
+    how: Chosen,
     teller: Teller,
     /// What was told last: whether all is heard.
     is_live: bool,
     /// Why something was not heard last.
     why: Arc<str>,
     channels: BTreeMap<Bytes, Place>,
-    ears: BTreeMap<u64, Ear>,
+    ears: BTreeMap<At, Ear>,
     heard: SelectAll<Hearing>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
     /// When to try again what failed.
@@ -164,6 +133,7 @@ struct Exchange {
 
 impl Exchange {
     async fn run(mut self, mut wants: mpsc::Receiver<Want>, mut changed: watch::Receiver<u64>) {
+        let mut may_choose = true;
         loop {
             let again = self.again;
             tokio::select! {
@@ -179,6 +149,13 @@ impl Exchange {
                     Ok(()) => self.again = None,
                     Err(_) => return,
                 },
+                told = self.how.changed(), if may_choose => {
+                    may_choose = told.is_ok();
+                    self.again = None;
+                    if may_choose {
+                        self.lose(Arc::from("messages may have spread in another way"));
+                    }
+                }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     self.again = None;
                 }
@@ -188,7 +165,7 @@ impl Exchange {
     }
 
     /// Says whether anything is to be arranged.
-    fn hear(&mut self, at: u64, event: Option<ListenEvent>) -> bool {
+    fn hear(&mut self, at: At, event: Option<ListenEvent>) -> bool {
         match (self.ears.get_mut(&at), event) {
             // What is still heard where nothing is wanted any more.
             (None, _) => {}
@@ -200,6 +177,13 @@ impl Exchange {
             // It has its channels again.
             (Some(ear), Some(ListenEvent::Live)) => ear.is_live = true,
             (Some(_), None) => self.close(at),
+            (Some(_), Some(ListenEvent::Gone(channel))) => {
+                let place = self.channels.get_mut(&channel);
+                if let Some(place) = place.filter(|place| place.at == Some(at)) {
+                    place.is_lost();
+                    self.ask_again();
+                }
+            }
             (Some(_), Some(other)) => {
                 self.teller.tell(other);
                 return false;
@@ -215,8 +199,14 @@ impl Exchange {
         self.teller.tell(ListenEvent::Lost(why));
     }
 
+    /// Something is to be asked for where it lies by then.
+    fn ask_again(&mut self) {
+        self.routes.suspect();
+        self.again = Some(Instant::now() + PAUSE);
+    }
+
     /// What was heard there is to be asked for again.
-    fn close(&mut self, at: u64) {
+    fn close(&mut self, at: At) {
         self.ears.remove(&at);
         let places = self.channels.values_mut();
         places
@@ -241,7 +231,7 @@ impl Exchange {
     }
 
     /// Nobody waits for that: what still comes is not wanted, and no harm.
-    fn ignore(&mut self, at: u64, channel: Bytes) {
+    fn ignore(&mut self, at: At, channel: Bytes) {
         let line = self.ears.get(&at).and_then(|ear| ear.line.as_ref());
         if let Some(channels) = line.map(|line| line.channels.clone()) {
             self.jobs.push(Box::pin(async move {
@@ -285,6 +275,12 @@ impl Exchange {
                         let why = denied.to_string().into();
                         self.teller.tell(ListenEvent::Refused { channel, why });
                     }
+                    // Who waits is not told: the server says where to ask, or the cluster will.
+                    Err(Trouble::Elsewhere(to)) => {
+                        place.is_lost();
+                        self.routes.moved(&to);
+                        self.ask_again();
+                    }
                     Err(trouble) => {
                         place.is_lost();
                         self.failed(&trouble);
@@ -297,8 +293,7 @@ impl Exchange {
 
     /// Tells those who wait for channels that have no server, and tries again in a while for the others.
     fn failed(&mut self, trouble: &Trouble) {
-        self.routes.suspect();
-        self.again = Some(Instant::now() + PAUSE);
+        self.ask_again();
         self.why = trouble.to_string().into();
         self.channels.retain(|_, place| {
             let is_new = !place.waiting.is_empty();
@@ -315,7 +310,7 @@ impl Exchange {
             self.move_channels();
         }
         self.ask();
-        let used: BTreeSet<u64> = self
+        let used: BTreeSet<At> = self
             .channels
             .values()
             .filter_map(|place| place.at)
@@ -347,8 +342,10 @@ impl Exchange {
     fn move_channels(&mut self) {
         let mut left = Vec::new();
         let mut is_lost = false;
+        let how = *self.how.borrow();
         for (channel, place) in &mut self.channels {
             let route = self.routes.route(channel);
+            let route = route.map(|(number, client)| ((number, how), client));
             let at = route.as_ref().map(|(at, _)| *at);
             if place.at != at {
                 if let Some(was) = place.at {
@@ -362,9 +359,9 @@ impl Exchange {
                 None => is_lost = true,
                 Some((at, client)) => {
                     self.ears.entry(at).or_insert_with(|| {
-                        self.jobs.push(Box::pin(
-                            async move { Job::Opened(at, client.listen().await) },
-                        ));
+                        self.jobs.push(Box::pin(async move {
+                            Job::Opened(at, client.listen(how.always()).await)
+                        }));
                         Ear::default()
                     });
                 }
@@ -401,7 +398,7 @@ impl Exchange {
 }
 
 /// What a listener hears, until it is no longer wanted; the end of it, if it comes by itself.
-fn hearing(at: u64, listener: Listener, closed: oneshot::Receiver<()>) -> Hearing {
+fn hearing(at: At, listener: Listener, closed: oneshot::Receiver<()>) -> Hearing {
     let events = unfold(Some(listener), move |listener| async move {
         let mut listener = listener?;
         match listener.next().await {

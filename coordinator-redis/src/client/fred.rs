@@ -1,6 +1,7 @@
 //! The client of the `fred` crate.
 
 mod ear;
+mod line;
 mod target;
 mod value;
 mod wire;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 #[cfg(feature = "tls")]
 use tokio_rustls::TlsConnector;
 
-use super::{Client, Dial, Listener, Value, What, words};
+use super::{Chosen, Client, Dial, Listener, PubSub, Value, What, words};
 use crate::config::RedisConfig;
 use crate::endpoint::{Endpoint, Host};
 use crate::error::ConnectError;
@@ -219,11 +220,12 @@ impl FredClient {
 
     async fn publish_all(
         &self,
+        how: PubSub,
         batch: Vec<(Bytes, Bytes)>,
     ) -> Result<Vec<Result<(), Trouble>>, Trouble> {
         let wire = self.wire().await?;
         let calls = batch.into_iter();
-        let calls = calls.map(|(channel, payload)| wire.publish(channel, payload));
+        let calls = calls.map(|(channel, payload)| wire.publish(how, channel, payload));
         let answers = self.together(&wire, calls).await?.into_iter();
         let judge = |error| self.judge(failed(error), &wire);
         Ok(answers.map(|answer| answer.map_err(judge)).collect())
@@ -308,9 +310,9 @@ impl Client for FredClient {
         }
     }
 
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
+    async fn publish(&self, how: PubSub, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
         let count = batch.len();
-        match self.publish_all(batch).await {
+        match self.publish_all(how, batch).await {
             Ok(answers) => answers,
             Err(trouble) => trouble.of_each(count),
         }
@@ -327,7 +329,8 @@ impl Client for FredClient {
         Ok(answers.map(|answer| self.judged(answer, &wire)).collect())
     }
 
-    async fn listen(&self) -> Result<Listener, Trouble> {
-        ear::open(self.plan.clone(), self.shown(), self.listen_bytes).await
+    async fn listen(&self, how: Chosen) -> Result<Listener, Trouble> {
+        let (how, plan) = (*how.borrow(), self.plan.clone());
+        ear::open(plan, how, self.shown(), self.listen_bytes).await
     }
 }

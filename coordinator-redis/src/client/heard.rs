@@ -232,7 +232,9 @@ mod tests {
                 }
                 ListenEvent::Lost(_) => text.push('-'),
                 ListenEvent::Live => text.push('+'),
-                ListenEvent::Refused { .. } | ListenEvent::Admitted(_) => text.push('!'),
+                ListenEvent::Refused { .. } | ListenEvent::Admitted(_) | ListenEvent::Gone(_) => {
+                    text.push('!');
+                }
             }
         }
         text

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::exchange::{self, Routes};
 use super::sentinel::Sentinels;
-use super::{Client, Dial, Listener, Value, What};
+use super::{Chosen, Client, Dial, Listener, PubSub, Value, What};
 use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
 use crate::reply::Read as _;
@@ -292,9 +292,9 @@ impl Client for Followed {
         self.judge(self.primary()?.eval(script, keys, args).await)
     }
 
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
+    async fn publish(&self, how: PubSub, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
         let answers = match self.primary() {
-            Ok(primary) => primary.publish(batch).await,
+            Ok(primary) => primary.publish(how, batch).await,
             Err(trouble) => trouble.of_each(batch.len()),
         };
         answers
@@ -310,11 +310,12 @@ impl Client for Followed {
         self.judge(self.primary()?.pipeline(commands).await)
     }
 
-    async fn listen(&self) -> Result<Listener, Trouble> {
+    async fn listen(&self, how: Chosen) -> Result<Listener, Trouble> {
         let routes = self.me.upgrade().ok_or_else(Trouble::closed)?;
         Ok(exchange::open(
             routes,
             self.changed.subscribe(),
+            how,
             self.listen_bytes,
         ))
     }

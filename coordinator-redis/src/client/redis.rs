@@ -4,6 +4,7 @@
 mod cipher;
 mod ear;
 mod errors;
+mod line;
 mod road;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 #[cfg(feature = "tls")]
 use super::tls;
 
-use super::{Client, Dial, Listener, Value, What};
+use super::{Chosen, Client, Dial, Listener, PubSub, Value, What};
 use crate::config::RedisConfig;
 use crate::endpoint::{Endpoint, Host, Topology};
 use crate::error::ConnectError;
@@ -327,8 +328,9 @@ impl Client for RedisClient {
         }
     }
 
-    async fn publish(&self, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
-        let (word, count) = (Bytes::from_static(b"PUBLISH"), batch.len());
+    async fn publish(&self, how: PubSub, batch: Vec<(Bytes, Bytes)>) -> Vec<Result<(), Trouble>> {
+        let word = Bytes::from_static(how.publish().as_bytes());
+        let count = batch.len();
         let commands = batch.into_iter();
         let commands = commands.map(|(channel, payload)| vec![word.clone(), channel, payload]);
         match self.pipeline(commands.collect()).await {
@@ -355,9 +357,9 @@ impl Client for RedisClient {
         Ok(answers.collect())
     }
 
-    async fn listen(&self) -> Result<Listener, Trouble> {
-        let limits = self.limits;
-        ear::open(self.road.clone(), limits.connect, limits.listen_bytes).await
+    async fn listen(&self, how: Chosen) -> Result<Listener, Trouble> {
+        let (how, limits) = (*how.borrow(), self.limits);
+        ear::open(self.road.clone(), how, limits.connect, limits.listen_bytes).await
     }
 }
 

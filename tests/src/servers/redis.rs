@@ -142,6 +142,11 @@ impl Redis {
         program().ok().map(RedisProgram::version)
     }
 
+    /// Whether those have sharded channels.
+    pub fn has_sharded_channels() -> bool {
+        Self::version().is_some_and(|version| version >= (7, 0))
+    }
+
     /// The URL of the user who may do all, over TCP.
     pub fn url(&self) -> String {
         self.look(local::Redis::url)

@@ -8,7 +8,7 @@ use coordinator_tests::servers::redis::Cluster;
 
 use crate::kit::{
     CLIENTS, Member, Place, Tested, all_served, first_of, gaps, got, ms, one_at_a_time,
-    one_owner_each, reigns,
+    one_owner_each, reigns, rise,
 };
 
 /// A ttl at which a test need not wait for long, and the longest.
@@ -122,6 +122,66 @@ async fn b8_a_topic_of_a_cluster_loses_nothing_untold_in_a_fail_over() -> Tested
             "the log's memory is another's, and that is told"
         );
         assert!(accepted.len() > 500, "too few were published to tell");
+    }
+    Ok(())
+}
+
+/// B8, U18: the primary of a topic that is not kept fails while messages are published. The subscriber goes over to the replica, where its
+/// channels are sharded as before, and what it has missed is told.
+#[tokio::test]
+async fn b8_a_live_topic_of_a_cluster_is_heard_from_the_next_primary() -> Tested {
+    const COUNT: u64 = 3_000;
+    let channel = "{ours:g/topic/t}:bus:";
+    for client in CLIENTS {
+        let Some((cluster, primary, replica)) = cluster_of(channel).await? else {
+            return Ok(());
+        };
+        let (_place, url) = place_in(client, &cluster);
+        let mut members = [
+            Member::start("p", &url, ms(TTL), &[])?,
+            Member::start("s", &url, ms(TTL), &["subscribe t"])?,
+        ];
+        members[0].until("ready").await?;
+        members[1].until("subscribed").await?;
+        let kind = if Redis::has_sharded_channels() {
+            "SHARDCHANNELS"
+        } else {
+            "CHANNELS"
+        };
+        let heard_at = async |node: &Redis| -> Tested<bool> {
+            let heard = node.ask(&["PUBSUB", kind]).await?;
+            Ok(heard.list().iter().any(|heard| heard.text() == channel))
+        };
+        assert!(heard_at(&primary).await?);
+        members[0].tell(&format!("publish t {COUNT} every=2"))?;
+        members[0].listen(ms(1_000)).await;
+        primary.crash().await?;
+        replica.until_info("replication", "role", "master").await?;
+        let promoted = now();
+        members[0].until("published t all").await?;
+        // What comes before the subscriber is there is lost, too.
+        let mut last = COUNT;
+        let heard = loop {
+            members[0].tell(&format!("publish t 1 from={last}"))?;
+            let got = format!("got t p {last} ");
+            if let Ok(heard) = members[1].until_within(&got, ms(200)).await {
+                break heard;
+            }
+            last += 1;
+            anyhow::ensure!(last < COUNT + 50, "it is not heard again");
+        };
+        assert!(heard_at(&replica).await?);
+        let numbers = got(&mut members[1], "t").await;
+        rise(&numbers);
+        let told = gaps(&mut members[1], "t").await;
+        let missing: u64 = told.values().map(|(_, sum)| sum).sum();
+        println!(
+            "B8 live in a cluster, {client}: {} of {}, told {told:?}; the last heard {:?} after the promotion",
+            numbers.len(),
+            last + 1,
+            heard.at.saturating_sub(promoted)
+        );
+        assert_eq!(numbers.len() as u64 + missing, last + 1, "{told:?}");
     }
     Ok(())
 }

@@ -6,13 +6,15 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "a failed helper is a failed test"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and its figures are for people"
 )]
 
 mod echoes;
 mod fixture;
 mod messages;
 mod moves;
+mod sharded;
 
 macro_rules! suites {
     ($name:ident, $client:ident) => {
@@ -35,8 +37,16 @@ macro_rules! suites {
                 config.durable(true)
             }
 
+            fn live_and_plain(config: RedisConfig) -> RedisConfig {
+                config.sharded(false)
+            }
+
+            fn durable_and_plain(config: RedisConfig) -> RedisConfig {
+                config.durable(true).sharded(false)
+            }
+
             mod cluster {
-                use super::{durable, live, store};
+                use super::{durable, durable_and_plain, live, live_and_plain, store};
                 use coordinator_tests::servers::redis::shared_cluster as url;
 
                 coordinator_conformance::lock_backend! { lock_backend, store(url, live).locks() }
@@ -45,6 +55,8 @@ macro_rules! suites {
                 coordinator_conformance::checkpoint_store! { checkpoint_store, store(url, live).checkpoints() }
                 coordinator_conformance::cluster_bus! { live_bus, store(url, live).bus() }
                 coordinator_conformance::cluster_bus! { durable_bus, store(url, durable).bus() }
+                coordinator_conformance::cluster_bus! { plain_live_bus, store(url, live_and_plain).bus() }
+                coordinator_conformance::cluster_bus! { plain_durable_bus, store(url, durable_and_plain).bus() }
             }
 
             mod sentinel {

@@ -1,44 +1,42 @@
 //! A connection that listens, and connects again by itself: it never gives up, tells when it was deaf, and why. A channel that the user may
 //! not hear fails alone.
-//!
-//! The library takes a subscription for made as soon as it is written, and drops what the server says to it; where the server
-//! refuses, it takes the refusal for the answer to the command that was sent next. So each wish is followed by a `PING` with a
-//! number of its own. Its echo says that the server has done what was asked before; an error in its place is the refusal, and then
-//! the echo is still to come: numbers that are too low are echoes of the past.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use fred::types::{Message, Value};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::value::{error_of, read, said};
-use super::wire::{Plan, Wire};
-use crate::client::{Channels, ListenEvent, Listener, Outage, Teller, queue};
-use crate::reply::Read as _;
+use super::line::{Line, Sink};
+use super::wire::Plan;
+use crate::client::wants::{Want, wants};
+use crate::client::{ListenEvent, Listener, Outage, PubSub, Teller, queue};
 use crate::trouble::Trouble;
 
 /// U5: a listener that hears nothing cannot tell silence from a dead peer.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_WITHIN: Duration = Duration::from_secs(2);
+/// So long a sharded channel may be silent that the server has given up.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before connecting again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// So many messages wait within the library; they are taken as soon as they come. It takes room for each beforehand.
-const WAITING: usize = 1_024;
 
 /// Connects, and listens until the listener is dropped. So many bytes of messages wait to be taken.
-pub(super) async fn open(plan: Plan, host: String, bytes: usize) -> Result<Listener, Trouble> {
-    let first = Line::dial(&plan).await?;
+pub(super) async fn open(
+    plan: Plan,
+    how: PubSub,
+    host: String,
+    bytes: usize,
+) -> Result<Listener, Trouble> {
+    let first = Line::dial(&plan, how).await?;
     let (teller, heard) = queue(bytes);
-    let (wanted, wants) = mpsc::channel(64);
+    let (channels, wants) = wants();
     let ear = Ear {
         plan,
+        how,
         host,
         channels: BTreeSet::new(),
         refused: BTreeSet::new(),
@@ -46,116 +44,12 @@ pub(super) async fn open(plan: Plan, host: String, bytes: usize) -> Result<Liste
         outage: Outage::default(),
     };
     tokio::spawn(ear.run(first, wants));
-    Ok(Listener::new(Arc::new(Wanted(wanted)), heard))
-}
-
-/// A change of the channels, and who waits for it.
-#[derive(Debug)]
-struct Want {
-    channel: Bytes,
-    hears: bool,
-    done: oneshot::Sender<Result<(), Trouble>>,
-}
-
-#[derive(Debug)]
-struct Wanted(mpsc::Sender<Want>);
-
-impl Wanted {
-    async fn ask(&self, channel: Bytes, hears: bool) -> Result<(), Trouble> {
-        let (done, answer) = oneshot::channel();
-        let want = Want {
-            channel,
-            hears,
-            done,
-        };
-        let sent = self.0.send(want).await;
-        sent.map_err(|_| Trouble::closed())?;
-        answer.await.map_err(|_| Trouble::closed())?
-    }
-}
-
-#[async_trait]
-impl Channels for Wanted {
-    async fn subscribe(&self, channel: Bytes) -> Result<(), Trouble> {
-        self.ask(channel, true).await
-    }
-
-    async fn unsubscribe(&self, channel: Bytes) -> Result<(), Trouble> {
-        self.ask(channel, false).await
-    }
-}
-
-/// A connection, and what is heard on it.
-struct Line {
-    sink: Sink,
-    heard: broadcast::Receiver<Message>,
-}
-
-/// What asks. One at a time.
-struct Sink {
-    wire: Wire,
-    within: Duration,
-    /// The number of the last `PING`.
-    echo: u64,
-}
-
-impl Line {
-    async fn dial(plan: &Plan) -> Result<Self, Trouble> {
-        let dialled = Wire::dial(plan, WAITING).await;
-        let wire = dialled.map_err(|error| Trouble::Unavailable(error.into()))?;
-        let heard = wire.messages();
-        let sink = Sink {
-            wire,
-            within: plan.within,
-            echo: 0,
-        };
-        Ok(Self { sink, heard })
-    }
-}
-
-impl Sink {
-    /// Ok when the server has done it. An error other than a refusal is the end of the connection.
-    async fn wish(&mut self, channel: &Bytes, hears: bool) -> Result<(), Trouble> {
-        let within = self.within;
-        let late = |_| Trouble::unavailable("the server did not answer in time");
-        let done = async {
-            let lost = |error: fred::error::Error| Trouble::Unavailable(error.into());
-            self.wire.wish(channel.clone(), hears).await.map_err(lost)?;
-            self.confirm().await
-        };
-        // The library's futures are large.
-        timeout(within, Box::pin(done)).await.map_err(late)?
-    }
-
-    async fn confirm(&mut self) -> Result<(), Trouble> {
-        let since = self.echo + 1;
-        loop {
-            self.echo += 1;
-            let words = vec!["PING".into(), self.echo.to_string().into()];
-            let answer = self.wire.wait(self.within, self.wire.ask(words)).await;
-            let lost = || Trouble::unavailable("the listening connection was lost");
-            let frame = answer.map_err(|_| lost())?.map_err(|_| lost())?;
-            if let Some(error) = error_of(&frame) {
-                return Err(said(&error).0);
-            }
-            if read(frame)?.number()? >= since {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Says why the connection works no longer, if so. A refusal is an answer, too.
-    async fn probe(&mut self) -> Option<String> {
-        match timeout(PROBE_WITHIN, Box::pin(self.confirm())).await {
-            Ok(Ok(()) | Err(Trouble::Denied(_))) => None,
-            Ok(Err(trouble)) => Some(trouble.to_string()),
-            Err(_) => Some("the server did not answer a probe in time".to_owned()),
-        }
-    }
+    Ok(Listener::new(channels, heard))
 }
 
 struct Ear {
     plan: Plan,
+    how: PubSub,
     host: String,
     /// Those that are heard, or will be when there is a connection again.
     channels: BTreeSet<Bytes>,
@@ -220,15 +114,29 @@ impl Ear {
 
     /// A connection that hears all channels which the user may hear.
     async fn connect(&mut self) -> Result<Line, Trouble> {
-        let mut line = Line::dial(&self.plan).await?;
+        let mut line = Line::dial(&self.plan, self.how).await?;
         for channel in self.channels.clone() {
             match line.sink.wish(&channel, true).await {
                 Ok(()) => {}
-                Err(trouble @ Trouble::Denied(_)) => self.refuse(channel, &trouble),
-                Err(trouble) => return Err(trouble),
+                Err(denied @ Trouble::Denied(_)) => self.refuse(channel, &denied),
+                Err(trouble) => self.give_up(channel, trouble)?,
             }
         }
         Ok(line)
+    }
+
+    /// A channel cannot be heard here now. A sharded one may be another server's, and must not keep this one from the others,
+    /// also where the library ends the connection for it.
+    fn give_up(&mut self, channel: Bytes, trouble: Trouble) -> Result<(), Trouble> {
+        if self.how == PubSub::Sharded {
+            tracing::debug!(?trouble, "a channel is not heard here any more");
+            self.channels.remove(&channel);
+            self.out.0.tell(ListenEvent::Gone(channel));
+        }
+        match trouble {
+            Trouble::Elsewhere(_) => Ok(()),
+            broken => Err(broken),
+        }
     }
 
     /// A channel was heard until now.
@@ -244,7 +152,10 @@ impl Ear {
             mut sink,
             mut heard,
         } = line;
-        let mut ticks = interval(PROBE_EVERY);
+        let mut ticks = interval(match self.how {
+            PubSub::Plain => PROBE_EVERY,
+            PubSub::Sharded => COUNT_EVERY,
+        });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closed = || End::Broken("the connection was closed".to_owned());
         loop {
@@ -262,7 +173,7 @@ impl Ear {
                     Some(want) => self.serve(&mut sink, &mut heard, want).await,
                     None => return End::Dropped,
                 },
-                _ = ticks.tick() => match self.out.meanwhile(&mut heard, sink.probe()).await {
+                _ = ticks.tick() => match self.probe(&mut sink, &mut heard).await {
                     None => self.try_refused(&mut sink, &mut heard).await,
                     broken => broken,
                 },
@@ -271,6 +182,16 @@ impl Ear {
                 return End::Broken(why);
             }
         }
+    }
+
+    /// Says why the connection works no longer, if so.
+    async fn probe(
+        &self,
+        sink: &mut Sink,
+        heard: &mut broadcast::Receiver<Message>,
+    ) -> Option<String> {
+        let probed = sink.probe(self.channels.len());
+        self.out.meanwhile(heard, probed).await
     }
 
     /// Says why the connection works no longer, if so.

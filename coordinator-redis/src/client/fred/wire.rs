@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::client::PubSub;
 use crate::trouble::Trouble;
 
 /// The library's futures take kilobytes each.
@@ -176,13 +177,19 @@ impl Wire {
     /// as [`ask`] does never do.
     ///
     /// [`ask`]: Self::ask
-    pub(super) fn publish(&self, channel: Bytes, payload: Bytes) -> Boxed<'_, ()> {
-        Box::pin(async move { self.client.publish(text(channel)?, payload).await })
+    pub(super) fn publish(&self, how: PubSub, channel: Bytes, payload: Bytes) -> Boxed<'_, ()> {
+        Box::pin(async move {
+            let channel = text(channel)?;
+            match how {
+                PubSub::Plain => self.client.publish(channel, payload).await,
+                PubSub::Sharded => self.client.spublish(channel, payload).await,
+            }
+        })
     }
 
-    /// Sends the wish, and no more: the answer of the server is not told. See [`Ear`].
+    /// Sends the wish, and no more: the answer of the server is not told. See [`Line`].
     ///
-    /// [`Ear`]: super::ear
+    /// [`Line`]: super::line::Line
     pub(super) fn wish(&self, channel: Bytes, hears: bool) -> Boxed<'_, ()> {
         Box::pin(async move {
             let channel = text(channel)?;
@@ -192,6 +199,11 @@ impl Wire {
                 self.client.unsubscribe(channel).await
             }
         })
+    }
+
+    /// The same, for a sharded channel that is to be heard no more.
+    pub(super) fn leave(&self, channel: Bytes) -> Boxed<'_, ()> {
+        Box::pin(async move { self.client.sunsubscribe(text(channel)?).await })
     }
 
     /// What is heard on the channels from now on.

@@ -5,20 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use redis::RedisError;
-use redis::aio::{PubSub, PubSubSink, PubSubStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::errors::refused;
+use super::line::{NotHeard, Sink, Stream, dial};
 use super::road::Road;
-use crate::client::{Channels, ListenEvent, Listener, Outage, Teller, queue};
+use crate::client::wants::{Want, wants};
+use crate::client::{ListenEvent, Listener, Outage, PubSub, Teller, queue};
 use crate::trouble::Trouble;
 
 /// U5: a listener that hears nothing cannot tell silence from a dead peer.
@@ -29,13 +25,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Connects, and listens until the listener is dropped. So many bytes of messages wait to be taken.
-pub(super) async fn open(road: Road, within: Duration, bytes: usize) -> Result<Listener, Trouble> {
-    let first = dial(&road).await?;
+pub(super) async fn open(
+    road: Road,
+    how: PubSub,
+    within: Duration,
+    bytes: usize,
+) -> Result<Listener, Trouble> {
+    let first = dial(&road, how, within).await?;
     let (teller, heard) = queue(bytes);
-    let (wanted, wants) = mpsc::channel(64);
+    let (channels, wants) = wants();
     let ear = Ear {
         host: road.shown(),
         road,
+        how,
         within,
         channels: BTreeSet::new(),
         refused: BTreeSet::new(),
@@ -43,51 +45,12 @@ pub(super) async fn open(road: Road, within: Duration, bytes: usize) -> Result<L
         outage: Outage::default(),
     };
     tokio::spawn(ear.run(first, wants));
-    Ok(Listener::new(Arc::new(Wanted(wanted)), heard))
-}
-
-async fn dial(road: &Road) -> Result<PubSub, Trouble> {
-    road.listening().await.map_err(refused)
-}
-
-/// A change of the channels, and who waits for it.
-#[derive(Debug)]
-struct Want {
-    channel: Bytes,
-    hears: bool,
-    done: oneshot::Sender<Result<(), Trouble>>,
-}
-
-#[derive(Debug)]
-struct Wanted(mpsc::Sender<Want>);
-
-impl Wanted {
-    async fn ask(&self, channel: Bytes, hears: bool) -> Result<(), Trouble> {
-        let (done, answer) = oneshot::channel();
-        let want = Want {
-            channel,
-            hears,
-            done,
-        };
-        let sent = self.0.send(want).await;
-        sent.map_err(|_| Trouble::closed())?;
-        answer.await.map_err(|_| Trouble::closed())?
-    }
-}
-
-#[async_trait]
-impl Channels for Wanted {
-    async fn subscribe(&self, channel: Bytes) -> Result<(), Trouble> {
-        self.ask(channel, true).await
-    }
-
-    async fn unsubscribe(&self, channel: Bytes) -> Result<(), Trouble> {
-        self.ask(channel, false).await
-    }
+    Ok(Listener::new(channels, heard))
 }
 
 struct Ear {
     road: Road,
+    how: PubSub,
     host: String,
     within: Duration,
     /// Those that are heard, or will be when there is a connection again.
@@ -105,26 +68,17 @@ enum End {
     Dropped,
 }
 
-/// Why a channel is not heard.
-enum NotHeard {
-    /// The user may not.
-    Refused(Trouble),
-    /// The connection is of no use.
-    Broken(Trouble),
-}
-
 impl Ear {
-    async fn run(mut self, first: PubSub, mut wants: mpsc::Receiver<Want>) {
+    async fn run(mut self, first: (Sink, Stream), mut wants: mpsc::Receiver<Want>) {
         let mut connection = Some(first);
         loop {
-            let line = match connection.take() {
+            let (sink, stream) = match connection.take() {
                 Some(line) => line,
                 None => match self.dial_again(&wants).await {
                     Some(line) => line,
                     None => return,
                 },
             };
-            let (sink, stream) = line.split();
             match self.listen(sink, stream, &mut wants).await {
                 End::Broken(why) => self.fail(&why),
                 End::Dropped => return,
@@ -138,7 +92,7 @@ impl Ear {
     }
 
     /// Until all channels are heard again. `None`: nobody listens any more.
-    async fn dial_again(&mut self, wants: &mpsc::Receiver<Want>) -> Option<PubSub> {
+    async fn dial_again(&mut self, wants: &mpsc::Receiver<Want>) -> Option<(Sink, Stream)> {
         let mut pause = FIRST_PAUSE;
         loop {
             if wants.is_closed() || self.teller.is_closed() {
@@ -158,17 +112,23 @@ impl Ear {
     }
 
     /// A connection that hears all channels which the user may hear.
-    async fn connect(&mut self) -> Result<PubSub, Trouble> {
-        let mut line = dial(&self.road).await?;
+    async fn connect(&mut self) -> Result<(Sink, Stream), Trouble> {
+        let (mut sink, stream) = dial(&self.road, self.how, self.within).await?;
         for channel in self.channels.clone() {
-            let heard = subscribe(self.within, line.subscribe(channel.as_ref())).await;
-            match heard {
+            match in_time(self.within, sink.subscribe(&channel)).await {
                 Ok(()) => {}
-                Err(NotHeard::Refused(trouble)) => self.refuse(channel, &trouble),
+                Err(NotHeard::Refused(denied @ Trouble::Denied(_))) => {
+                    self.refuse(channel, &denied);
+                }
+                Err(NotHeard::Refused(trouble)) => {
+                    tracing::debug!(?trouble, "a channel is not heard here any more");
+                    self.channels.remove(&channel);
+                    self.teller.tell(ListenEvent::Gone(channel));
+                }
                 Err(NotHeard::Broken(trouble)) => return Err(trouble),
             }
         }
-        Ok(line)
+        Ok((sink, stream))
     }
 
     /// A channel was heard until now.
@@ -181,8 +141,8 @@ impl Ear {
 
     async fn listen(
         &mut self,
-        mut sink: PubSubSink,
-        mut stream: PubSubStream,
+        mut sink: Sink,
+        mut stream: Stream,
         wants: &mut mpsc::Receiver<Want>,
     ) -> End {
         let mut ticks = interval(PROBE_EVERY);
@@ -190,11 +150,11 @@ impl Ear {
         loop {
             let broken = tokio::select! {
                 message = stream.next() => match message {
-                    Some(message) => {
-                        self.hear(&message);
+                    Ok(message) => {
+                        self.hear(message);
                         None
                     }
-                    None => return End::Broken("the connection was closed".to_owned()),
+                    Err(why) => return End::Broken(why),
                 },
                 want = wants.recv() => match want {
                     Some(want) => self.serve(&mut sink, &mut stream, want).await,
@@ -211,33 +171,24 @@ impl Ear {
         }
     }
 
-    fn hear(&self, message: &redis::Msg) {
-        let payload = Bytes::copy_from_slice(message.get_payload_bytes());
-        if let Ok(channel) = message.get_channel::<Vec<u8>>() {
-            let channel = channel.into();
-            self.teller.tell(ListenEvent::Message { channel, payload });
-        }
+    fn hear(&self, (channel, payload): (Bytes, Bytes)) {
+        self.teller.tell(ListenEvent::Message { channel, payload });
     }
 
     /// Says why the connection works no longer, if so.
-    async fn serve(
-        &mut self,
-        sink: &mut PubSubSink,
-        stream: &mut PubSubStream,
-        want: Want,
-    ) -> Option<String> {
+    async fn serve(&mut self, sink: &mut Sink, stream: &mut Stream, want: Want) -> Option<String> {
         let Want {
             channel,
             hears,
             done,
         } = want;
         let answer = if hears {
-            let asked = subscribe(self.within, sink.subscribe(channel.as_ref()));
+            let asked = in_time(self.within, sink.subscribe(&channel));
             self.meanwhile(stream, asked).await
         } else {
             self.channels.remove(&channel);
             self.refused.remove(&channel);
-            let asked = subscribe(self.within, sink.unsubscribe(channel.as_ref()));
+            let asked = in_time(self.within, sink.unsubscribe(&channel));
             self.meanwhile(stream, asked).await
         };
         let (broken, answer) = match answer {
@@ -257,20 +208,17 @@ impl Ear {
     /// be answered: the end is seen here, and not when the answer is overdue.
     async fn meanwhile(
         &self,
-        stream: &mut PubSubStream,
+        stream: &mut Stream,
         asked: impl Future<Output = Result<(), NotHeard>>,
     ) -> Result<(), NotHeard> {
         let mut asked = pin!(asked);
         loop {
             tokio::select! {
                 biased;
-                message = stream.next() => {
-                    let Some(message) = message else {
-                        let closed = Trouble::unavailable("the connection was closed");
-                        return Err(NotHeard::Broken(closed));
-                    };
-                    self.hear(&message);
-                }
+                message = stream.next() => match message {
+                    Ok(message) => self.hear(message),
+                    Err(why) => return Err(NotHeard::Broken(Trouble::unavailable(why))),
+                },
                 answer = &mut asked => return answer,
             }
         }
@@ -284,13 +232,9 @@ impl Ear {
     }
 
     /// Perhaps the user may hear them again. Says why the connection works no longer, if so.
-    async fn try_refused(
-        &mut self,
-        sink: &mut PubSubSink,
-        stream: &mut PubSubStream,
-    ) -> Option<String> {
+    async fn try_refused(&mut self, sink: &mut Sink, stream: &mut Stream) -> Option<String> {
         for channel in self.refused.clone() {
-            let asked = subscribe(self.within, sink.subscribe(channel.as_ref()));
+            let asked = in_time(self.within, sink.subscribe(&channel));
             match self.meanwhile(stream, asked).await {
                 Ok(()) => self.admit(channel),
                 Err(NotHeard::Refused(_)) => {}
@@ -302,28 +246,21 @@ impl Ear {
 }
 
 /// Waits for the confirmation.
-async fn subscribe(
+async fn in_time(
     within: Duration,
-    asked: impl Future<Output = Result<(), RedisError>>,
+    asked: impl Future<Output = Result<(), NotHeard>>,
 ) -> Result<(), NotHeard> {
-    match timeout(within, asked).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(match refused(error) {
-            denied @ Trouble::Denied(_) => NotHeard::Refused(denied),
-            other => NotHeard::Broken(other),
-        }),
-        Err(_) => Err(NotHeard::Broken(Trouble::unavailable(
-            "the server did not answer in time",
-        ))),
-    }
+    let late = |_| {
+        let late = Trouble::unavailable("the server did not answer in time");
+        Err(NotHeard::Broken(late))
+    };
+    timeout(within, asked).await.unwrap_or_else(late)
 }
 
-/// Says why the connection works no longer, if so. An error is an answer, too.
-async fn probe(sink: &mut PubSubSink) -> Option<String> {
-    match timeout(PROBE_WITHIN, sink.ping::<redis::Value>()).await {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) if error.code().is_some() => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("the server did not answer a probe in time".to_owned()),
-    }
+/// Says why the connection works no longer, if so.
+async fn probe(sink: &mut Sink) -> Option<String> {
+    let late = |_| Some("the server did not answer a probe in time".to_owned());
+    timeout(PROBE_WITHIN, sink.probe())
+        .await
+        .unwrap_or_else(late)
 }

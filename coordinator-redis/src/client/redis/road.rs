@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, Client, RedisError};
+use redis::{AsyncConnectionConfig, Client, PushInfo, RedisError};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
 #[cfg(feature = "tls")]
@@ -49,7 +50,25 @@ impl Road {
         &self,
         answer: Duration,
     ) -> Result<MultiplexedConnection, RedisError> {
-        let settings = AsyncConnectionConfig::new()
+        self.dialled(answer, AsyncConnectionConfig::new()).await
+    }
+
+    /// The same, whose messages go to `heard`.
+    pub(super) async fn hearing(
+        &self,
+        answer: Duration,
+        heard: UnboundedSender<PushInfo>,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let settings = AsyncConnectionConfig::new().set_push_sender(heard);
+        self.dialled(answer, settings).await
+    }
+
+    async fn dialled(
+        &self,
+        answer: Duration,
+        settings: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let settings = settings
             .set_connection_timeout(Some(self.within))
             .set_response_timeout(Some(answer));
         #[cfg(feature = "tls")]

@@ -65,11 +65,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// Moves the slot of a key, with all that is in it, to another node, as `redis-cli --cluster reshard` does.
+    /// Moves the slot of a key, with all that is in it, from the node that had it first to another.
     pub async fn move_slot_of(&self, key: &str) -> Result<(), Error> {
         let from = self.node_of(key).await?;
-        let others = self.nodes.iter().find(|node| node.port() != from.port());
-        let to = others.ok_or_else(|| Error::Missing("there is no other node".to_owned()))?;
+        self.move_slot(key, from, self.other_than(from)?).await
+    }
+
+    /// A node that is not this one, always the same.
+    pub fn other_than(&self, node: &Redis) -> Result<&Redis, Error> {
+        let mut others = self.nodes.iter();
+        let other = others.find(|other| other.port() != node.port());
+        other.ok_or_else(|| Error::Missing("there is no other node".to_owned()))
+    }
+
+    /// Moves the slot of a key, with all that is in it, from one node to another, as `redis-cli --cluster reshard` does.
+    pub async fn move_slot(&self, key: &str, from: &Redis, to: &Redis) -> Result<(), Error> {
         let slot = from.ask(&["CLUSTER", "KEYSLOT", key]).await?.text();
         let (here, there) = (id(from).await?, id(to).await?);
         let set = async |node: &Redis, how: &str, id: &str| {
@@ -106,7 +116,7 @@ impl Cluster {
         set(from, "NODE", &there).await
     }
 
-    /// The node that has the slot of a key.
+    /// The node that had the slot of a key when the cluster began.
     pub async fn node_of(&self, key: &str) -> Result<&Redis, Error> {
         let nowhere = || Error::Missing(format!("no node has the slot of {key}"));
         let first = self.nodes.first().ok_or_else(nowhere)?;
