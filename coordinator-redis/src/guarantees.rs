@@ -24,6 +24,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Whether a server has sharded channels, and under which name those are kept that have none.
 const ASKS_SPUBLISH: &[&str] = &["COMMAND", "LIST", "FILTERBY", "PATTERN", "spublish"];
 const NO_SPUBLISH: &str = "without_spublish";
+/// What servers call it whether they are nodes of a cluster: Redis, and Valkey from version 9 on.
+const MODES: [&str; 2] = ["redis_mode", "server_mode"];
 /// Between the values of servers that differ.
 const APART: &str = ", ";
 
@@ -91,7 +93,8 @@ impl Settings {
 
     /// Whether keys lie on several servers, each by the hash of its tag.
     pub(crate) fn is_cluster(&self) -> bool {
-        self.get("redis_mode") == Some("cluster")
+        let mut modes = MODES.iter().filter_map(|name| self.get(name));
+        modes.any(|mode| mode == "cluster")
     }
 
     /// The servers that do not know `SPUBLISH`, if any.
@@ -320,5 +323,6 @@ mod tests {
         assert_eq!(both.lag(), Duration::from_secs(5));
         assert_eq!(both.shown("appendonly"), "appendonly = yes, no");
         assert_eq!(settings("redis_mode:cluster").lag(), NODE_TIMEOUT);
+        assert_eq!(settings("server_mode:cluster").lag(), NODE_TIMEOUT);
     }
 }
