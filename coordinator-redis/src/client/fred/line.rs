@@ -59,8 +59,7 @@ impl Line {
 impl Sink {
     /// Ok when the server has done it. An error of a plain channel, other than a refusal, is the end of the connection.
     pub(super) async fn wish(&mut self, channel: &Bytes, hears: bool) -> Result<(), Trouble> {
-        let within = self.within;
-        let late = |_| Trouble::unavailable("the server did not answer in time");
+        let (within, ended) = (self.within, self.wire.ended());
         let done = async {
             match (self.how, hears) {
                 (PubSub::Plain, _) => self.plainly(channel, hears).await,
@@ -69,7 +68,15 @@ impl Sink {
             }
         };
         // The library's futures are large.
-        timeout(within, Box::pin(done)).await.map_err(late)?
+        let done = timeout(within, Box::pin(done));
+        tokio::select! {
+            biased;
+            done = done => match done {
+                Ok(done) => done,
+                Err(_) => Err(Trouble::unavailable("the server did not answer in time")),
+            },
+            () = ended => Err(Trouble::unavailable("the listening connection was lost")),
+        }
     }
 
     async fn plainly(&mut self, channel: &Bytes, hears: bool) -> Result<(), Trouble> {

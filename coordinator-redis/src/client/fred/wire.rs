@@ -121,9 +121,10 @@ impl Wire {
     }
 
     /// Returns when it has. Cancel safe.
-    pub(super) async fn ended(&self) {
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
         // An error is an end, too.
-        self.ended.clone().wait_for(|ended| *ended).await.ok();
+        async move { drop(ended.wait_for(|ended| *ended).await) }
     }
 
     /// Waits for answers for no longer than this, nor than the connection lasts.
@@ -187,7 +188,8 @@ impl Wire {
         })
     }
 
-    /// Sends the wish, and no more: the answer of the server is not told. See [`Line`].
+    /// Sends the wish, and no more: the answer of the server is not told. Behind the end of the connection it waits for ever.
+    /// See [`Line`].
     ///
     /// [`Line`]: super::line::Line
     pub(super) fn wish(&self, channel: Bytes, hears: bool) -> Boxed<'_, ()> {
