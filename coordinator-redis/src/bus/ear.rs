@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::echo::{Echoes, Then, payload};
-use crate::client::{Chosen, Client, ListenEvent, Listener};
+use super::lock;
+use crate::client::{Channels, Chosen, Client, ListenEvent, Listener};
 use crate::names::Names;
 use crate::trouble::Trouble;
 
@@ -86,16 +87,21 @@ impl Ear {
         }
         let (wants, wanted) = mpsc::unbounded_channel();
         let (state, states) = watch::channel(State::Up);
+        let refused = Arc::new(Mutex::default());
+        let asks = Asks {
+            channels: listener.channels(),
+            used: BTreeMap::new(),
+            refused: Arc::clone(&refused),
+            wants: wants.downgrade(),
+        };
         let task = Task {
             listener,
             hears,
             echoes: echoes.clone(),
-            used: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            refused,
             state,
-            wants: wants.downgrade(),
         };
-        tokio::spawn(task.run(wanted));
+        tokio::spawn(task.run(asks, wanted));
         Ok(Self {
             client,
             how,
@@ -186,33 +192,29 @@ struct Task {
     listener: Listener,
     hears: Arc<dyn Hears>,
     echoes: Arc<Echoes>,
-    /// How many want each channel.
-    used: BTreeMap<Bytes, usize>,
-    /// Those of them that the user may hear no longer.
-    refused: BTreeSet<Bytes>,
+    refused: Refused,
     state: watch::Sender<State>,
-    wants: mpsc::WeakUnboundedSender<Want>,
 }
 
+/// Those channels that the user may hear no longer.
+type Refused = Arc<Mutex<BTreeSet<Bytes>>>;
+
 impl Task {
-    async fn run(mut self, mut wanted: mpsc::UnboundedReceiver<Want>) {
-        loop {
-            tokio::select! {
-                event = self.listener.next() => match event {
-                    Some(event) => self.hear(event),
-                    None => break,
-                },
-                want = wanted.recv() => match want {
-                    Some(Want::Hear(channels, done)) => self.add(channels, done).await,
-                    Some(Want::Ignore(channels)) => self.remove(&channels).await,
-                    None => break,
-                },
+    /// A server that is slow to confirm a channel holds up no message, and not the news of its end.
+    async fn run(mut self, asks: Asks, wanted: mpsc::UnboundedReceiver<Want>) {
+        let heard = async {
+            while let Some(event) = self.listener.next().await {
+                self.hear(event);
             }
+        };
+        tokio::select! {
+            () = heard => {}
+            () = asks.run(wanted) => {}
         }
         self.set(State::Down("it has ended".into()));
     }
 
-    fn hear(&mut self, event: ListenEvent) {
+    fn hear(&self, event: ListenEvent) {
         match event {
             ListenEvent::Message { channel, payload } if self.echoes.has(&channel) => {
                 self.echoes.heard(&channel, &payload);
@@ -224,10 +226,10 @@ impl Task {
                 let shown = String::from_utf8_lossy(&channel);
                 tracing::warn!(channel = %shown, why = &*why, "a subscription is heard no longer");
                 self.hears.set_heard(&channel, false);
-                self.refused.insert(channel);
+                lock(&self.refused).insert(channel);
             }
             ListenEvent::Admitted(channel) => {
-                self.refused.remove(&channel);
+                lock(&self.refused).remove(&channel);
                 self.hears.set_heard(&channel, true);
             }
             ListenEvent::Gone(_) => {}
@@ -243,8 +245,28 @@ impl Task {
             self.hears.set_connected(is_up);
         }
         if is_up {
-            for channel in &self.refused {
+            for channel in &*lock(&self.refused) {
                 self.hears.set_heard(channel, false);
+            }
+        }
+    }
+}
+
+/// Asks for channels, one wish after the other.
+struct Asks {
+    channels: Arc<dyn Channels>,
+    /// How many want each channel.
+    used: BTreeMap<Bytes, usize>,
+    refused: Refused,
+    wants: mpsc::WeakUnboundedSender<Want>,
+}
+
+impl Asks {
+    async fn run(mut self, mut wanted: mpsc::UnboundedReceiver<Want>) {
+        while let Some(want) = wanted.recv().await {
+            match want {
+                Want::Hear(channels, done) => self.add(channels, done).await,
+                Want::Ignore(channels) => self.remove(&channels).await,
             }
         }
     }
@@ -262,9 +284,10 @@ impl Task {
             wants,
         };
         let subscribed = join_all(channels.into_iter().map(async |channel| {
-            let is_heard = self.used.contains_key(&channel) && !self.refused.contains(&channel);
+            let is_heard =
+                self.used.contains_key(&channel) && !lock(&self.refused).contains(&channel);
             if !is_heard {
-                self.listener.subscribe(channel.clone()).await?;
+                self.channels.subscribe(channel.clone()).await?;
             }
             Ok(channel)
         }));
@@ -292,8 +315,8 @@ impl Task {
                 continue;
             }
             self.used.remove(channel);
-            self.refused.remove(channel);
-            if let Err(trouble) = self.listener.unsubscribe(channel.clone()).await {
+            lock(&self.refused).remove(channel);
+            if let Err(trouble) = self.channels.unsubscribe(channel.clone()).await {
                 tracing::debug!(?trouble, "a channel that nobody needs is still heard");
             }
         }

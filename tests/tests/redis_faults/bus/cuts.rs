@@ -180,7 +180,7 @@ async fn b9_a_subscription_made_during_a_reconnect_is_live_after_it() -> Tested 
         };
         let proxy = Proxy::before(place.server()).await?;
         let [mut publisher, mut subscriber] = pair(&place, &proxy, &["subscribe t"]).await?;
-        for round in 0..4 {
+        for round in 0..10 {
             proxy.refuse().await?;
             proxy.reset_all().await;
             let topic = format!("u{round}");
@@ -192,6 +192,29 @@ async fn b9_a_subscription_made_during_a_reconnect_is_live_after_it() -> Tested 
             subscriber.until(&format!("got {topic} p 2 ")).await?;
             assert_eq!(got(&mut subscriber, &topic).await, [0, 1, 2]);
         }
+    }
+    Ok(())
+}
+
+/// A server that does not confirm a subscription for a while holds up no message of others.
+#[tokio::test]
+async fn b9_a_subscription_that_is_not_confirmed_holds_up_no_message() -> Tested {
+    for client in CLIENTS {
+        let Some(place) = Place::shared(client) else {
+            return Ok(());
+        };
+        let proxy = Proxy::before(place.server()).await?;
+        let [mut publisher, mut subscriber] = pair(&place, &proxy, &["subscribe t"]).await?;
+        proxy.set(Direction::ToServer, Mode::Hold);
+        subscriber.tell("subscribe u")?;
+        // The wish is on its way for sure when the first of these arrive, or soon after.
+        publisher.tell("publish t 10 every=50")?;
+        // Sooner than the wish is given up.
+        subscriber.until_within("got t p 9 ", ms(2_000)).await?;
+        assert_eq!(subscriber.count("subscribed u").await, 0);
+        proxy.set(Direction::ToServer, Mode::Pass);
+        subscriber.until("subscribed u").await?;
+        assert_eq!(got(&mut subscriber, "t").await, (0..10).collect::<Vec<_>>());
     }
     Ok(())
 }
