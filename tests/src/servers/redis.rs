@@ -201,9 +201,10 @@ impl Redis {
                 return Ok(());
             }
             if began.elapsed() >= PATIENCE {
-                let said = asked?;
+                let (said, log) = (asked?, self.log());
+                let log: Vec<_> = log.lines().rev().take(10).collect();
                 return Err(Error::Missing(format!(
-                    "{name} is still {said}, not {value}"
+                    "{name} is still {said}, not {value}; it said last, newest first: {log:#?}"
                 )));
             }
             sleep(LOOK).await;

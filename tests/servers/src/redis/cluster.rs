@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Kind, Redis, RedisProgram, is_free};
+use super::{Kind, Redis, RedisProgram, Talk, is_free};
 use crate::error::Error;
 use crate::port::free_port;
 use crate::random;
@@ -54,7 +54,7 @@ pub fn in_a_cluster(
 }
 
 /// Starts one more node of a cluster, which follows one of its primaries and takes its place when that is gone; and waits
-/// until it has all, and the primary knows of it.
+/// until it has all, and each primary knows of it.
 pub fn replica_in_a_cluster(primary: &Redis, settings: &[(&str, &str)]) -> Result<Redis, Error> {
     let mut node = Redis::prepare(&primary.program, Kind::Node, primary.password.clone())?;
     node.first_start(&[OF_NODES, settings].concat())?;
@@ -68,18 +68,43 @@ pub fn replica_in_a_cluster(primary: &Redis, settings: &[(&str, &str)]) -> Resul
     node.until("follow its primary", |talk| {
         Ok(talk.info("replication", "master_link_status")?.as_deref() == Some("up"))
     })?;
-    primary.until("know its replica", |talk| {
-        Ok(talk
-            .ask(&["CLUSTER", "REPLICAS", &of])?
-            .list()
-            .iter()
-            .any(|line| line.text().contains(&me)))
-    })?;
     node.until("see the whole cluster", |talk| {
         let said = talk.ask(&["CLUSTER", "INFO"])?.text();
         Ok(said.lines().any(|line| line == "cluster_state:ok"))
     })?;
+    // All of them vote for who follows a lost primary. It alone would tell the others of this one: those that it has not told by
+    // then answer no request for a vote, ever.
+    for port in ports_of_primaries(&node.ask(&["CLUSTER", "NODES"])?.text()) {
+        let mut primary = Talk::to(&node.url_at(port))?;
+        node.until("be known to all primaries", |_| {
+            let said = primary.ask(&["CLUSTER", "NODES"])?.text();
+            Ok(said.lines().any(|line| follows(line, &me, &of)))
+        })?;
+    }
     Ok(node)
+}
+
+/// Of what `CLUSTER NODES` says: lines of id, `host:port@port`, flags, and the id of the node that it follows.
+fn ports_of_primaries(nodes: &str) -> Vec<u16> {
+    let lines = nodes
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let primaries = lines.filter(|line| has_flag(line, "master"));
+    let ports = primaries.filter_map(|line| {
+        let (place, _) = line.get(1)?.split_once('@')?;
+        place.rsplit_once(':')?.1.parse().ok()
+    });
+    ports.collect()
+}
+
+fn follows(line: &str, me: &str, of: &str) -> bool {
+    let line: Vec<_> = line.split(' ').collect();
+    line.first() == Some(&me) && has_flag(&line, "slave") && line.get(3) == Some(&of)
+}
+
+fn has_flag(line: &[&str], flag: &str) -> bool {
+    let flags = line.get(2).copied().unwrap_or_default();
+    flags.split(',').any(|one| one == flag)
 }
 
 /// The slots of the node at a place, of so many.
@@ -122,6 +147,16 @@ pub(super) fn free_ports() -> Result<u16, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_follows_whom_is_read_from_what_a_node_says() {
+        let nodes = "a1 127.0.0.1:30004@31004 slave b2 0 1426238317239 4 connected\n\
+                     b2 127.0.0.1:30001@31001,host myself,master - 0 0 1 connected 0-5460\n\
+                     c3 127.0.0.1:30002@31002 master - 0 1426238316232 2 connected 5461-10922\n";
+        assert_eq!(ports_of_primaries(nodes), [30001, 30002]);
+        let said = |me, of| nodes.lines().any(|line| follows(line, me, of));
+        assert!(said("a1", "b2") && !said("a1", "c3") && !said("c3", "-"));
+    }
 
     #[test]
     fn every_slot_has_one_node() {
