@@ -32,8 +32,9 @@ macro_rules! backend_errors {
         #[derive(Debug, thiserror::Error)]
         #[non_exhaustive]
         pub enum $name {
-            /// The request did not arrive, and so had no effect: repeat it, with backoff.
-            #[error("the backend cannot be reached to {operation} {} `{}`", $what, .$field)]
+            /// The request did not arrive, or was turned away for now, and so had no effect: repeat it, with
+            /// backoff.
+            #[error("the backend could not {operation} {} `{}`, and nothing has happened", $what, .$field)]
             Unavailable {
                 /// What was asked for: "acquire", "publish", ….
                 operation: &'static str,

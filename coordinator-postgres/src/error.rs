@@ -366,6 +366,10 @@ impl std::error::Error for Advised {
     }
 }
 
+/// What to do about a queue of notifications that fills up.
+pub(crate) const FULL_QUEUE: &str = "a session that listens keeps the NOTIFY queue from being emptied while it holds a transaction open; \
+    find and end it: `select pid, application_name, xact_start from pg_stat_activity where state like 'idle in transaction%'`";
+
 /// What to do after an error of the server.
 pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {
@@ -381,9 +385,7 @@ pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
         "42P01" | "42883" | "42703" | "42704" | "3F000" => {
             "the schema is missing or older than this program: let it migrate, or apply `migration_sql`"
         }
-        "54000" => {
-            "if it names the notification queue: a session that listens and holds a transaction open keeps the queue from being emptied; end that transaction"
-        }
+        "54000" => FULL_QUEUE,
         "57P01" | "57P02" | "57P03" => {
             "the server is starting up or shutting down: wait until it takes connections"
         }

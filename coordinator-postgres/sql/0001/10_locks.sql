@@ -250,6 +250,7 @@ end $$;
 
 create function {schema}.lease_ring(of uuid) returns void language sql volatile as $$
     select pg_catalog.pg_notify(pg_catalog.btrim('{schema}', '"') || '_bus', 'l' || of::text)
+        where pg_catalog.pg_notification_queue_usage() < 0.9
 $$;
 
 -- A row that is written, and waits for its standby, where standbys are synchronous (I8): a deposed

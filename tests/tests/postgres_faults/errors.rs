@@ -2,6 +2,7 @@
 
 mod fake;
 mod others;
+mod queue;
 mod refused;
 mod replicas;
 mod rights;
