@@ -58,6 +58,27 @@ impl RedisBackend {
         Ok(Self { hub })
     }
 
+    /// The same by a client of the `fred` crate: to the server, Sentinels or Cluster of its configuration, with its login and
+    /// TLS. It need not be connected.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]: each says what to do.
+    ///
+    /// # Cancel safety
+    /// Dropped, it closes what it has opened.
+    #[cfg(feature = "client-fred")]
+    pub async fn connect_with_fred(
+        client: &fred::clients::Client,
+        config: impl Into<RedisConfig>,
+    ) -> Result<Self, ConnectError> {
+        let config = config.into();
+        let (endpoint, dial) = client::FredDial::like(client, &config)?;
+        let user = endpoint.login.user.clone().unwrap_or_default();
+        let client = client::connect(&endpoint, Arc::new(dial), config.listen_bytes).await?;
+        let hub = Hub::by(client, &user, config).await?;
+        Ok(Self { hub })
+    }
+
     /// Which store and namespace this is.
     pub fn store(&self) -> StoreId {
         self.hub.store.clone()

@@ -55,7 +55,7 @@ pub(crate) fn dial(
     match config.client {
         ClientKind::Redis => Ok(Arc::new(redis::RedisDial::new(endpoint, config)?)),
         #[cfg(feature = "client-fred")]
-        ClientKind::Fred => Ok(Arc::new(fred::FredDial::new(endpoint, config)?)),
+        ClientKind::Fred => Ok(Arc::new(FredDial::new(endpoint, config)?)),
         #[cfg(not(feature = "client-fred"))]
         ClientKind::Fred => Err(ConnectError::MissingFeature {
             wanted: "client=fred",
@@ -64,6 +64,8 @@ pub(crate) fn dial(
     }
 }
 
+#[cfg(feature = "client-fred")]
+pub(crate) use fred::FredDial;
 pub(crate) use redis::given;
 
 /// Makes clients, each of one server.

@@ -24,6 +24,9 @@ mod spread;
 mod trouble;
 mod watch;
 
+/// The other client library, of the version that [`RedisBackend::connect_with_fred`] takes.
+#[cfg(feature = "client-fred")]
+pub use fred;
 /// The client library, of the version that [`RedisBackend::connect_with`] takes.
 pub use redis;
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::error::Error;
+use fred::interfaces::ClientLike as _;
 use fred::types::Resp3Frame as Frame;
+use fred::types::config::Config;
 #[cfg(feature = "tls")]
 use fred::types::config::TlsConfig;
 use tokio::time::Instant;
@@ -34,10 +36,19 @@ const BREATH: Duration = Duration::from_millis(50);
 /// A connection that hears no channels needs next to no room for messages.
 const NO_MESSAGES: usize = 8;
 
+/// What connections are made like.
+#[derive(Debug)]
+enum Model {
+    /// What a URL says.
+    Url(Box<Endpoint>),
+    /// A client of the application.
+    Theirs(Box<Config>),
+}
+
 /// Makes clients by the `fred` crate.
 #[derive(Debug)]
 pub(crate) struct FredDial {
-    endpoint: Endpoint,
+    model: Model,
     connect: Duration,
     answer: Duration,
     listen_bytes: usize,
@@ -52,7 +63,7 @@ impl FredDial {
     )]
     pub(crate) fn new(endpoint: &Endpoint, config: &RedisConfig) -> Result<Self, ConnectError> {
         Ok(Self {
-            endpoint: endpoint.clone(),
+            model: Model::Url(Box::new(endpoint.clone())),
             connect: config.connect_timeout,
             answer: config.response_timeout,
             listen_bytes: config.listen_bytes,
@@ -67,8 +78,29 @@ impl FredDial {
         })
     }
 
+    /// By a client of the application: where it connects, and what makes clients like it.
+    pub(crate) fn like(
+        client: &fred::clients::Client,
+        config: &RedisConfig,
+    ) -> Result<(Endpoint, Self), ConnectError> {
+        let theirs = client.client_config();
+        let endpoint = target::endpoint(&theirs)?;
+        let dial = Self {
+            connect: config.connect_timeout,
+            answer: config.response_timeout,
+            listen_bytes: config.listen_bytes,
+            #[cfg(feature = "tls")]
+            tls: theirs.tls.clone(),
+            model: Model::Theirs(Box::new(theirs)),
+        };
+        Ok((endpoint, dial))
+    }
+
     fn plan(&self, at: &Host, what: What) -> Result<Plan, ConnectError> {
-        let plan = target::plan(&self.endpoint, at, what, self.connect)?;
+        let plan = match &self.model {
+            Model::Url(endpoint) => target::plan(endpoint, at, what, self.connect)?,
+            Model::Theirs(config) => target::like(config, at, what, self.connect)?,
+        };
         #[cfg(feature = "tls")]
         let plan = plan.encrypted(self.tls.clone());
         Ok(plan)

@@ -11,11 +11,13 @@ use fred::types::config::{Config, ConnectionConfig, Server, ServerConfig, TcpCon
 use super::value::code_of;
 use super::wire::Plan;
 use crate::client::{What, words};
-use crate::endpoint::{Endpoint, Host, Topology};
+use crate::endpoint::{Endpoint, Host, Login, Topology};
 use crate::error::ConnectError;
 
 /// After so long without a packet the system probes whether the other end is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
+
+const NO_SOCKET: &str = "the client `fred` has no way to a socket: choose the client `redis`";
 
 /// How to connect to it, for no longer than this, and not yet encrypted.
 pub(super) fn plan(
@@ -38,6 +40,79 @@ pub(super) fn plan(
         database: Some(database).filter(|number| *number > 0),
         ..Config::default()
     };
+    Ok(patient(config, within))
+}
+
+/// The same, with all else as a client of the application has it.
+pub(super) fn like(
+    theirs: &Config,
+    at: &Host,
+    what: What,
+    within: Duration,
+) -> Result<Plan, ConnectError> {
+    let mut config = Config {
+        server: match known(&theirs.server, at) {
+            Some(server) => ServerConfig::Centralized { server },
+            None => server(at)?,
+        },
+        version: RespVersion::RESP3,
+        fail_fast: true,
+        ..theirs.clone()
+    };
+    if let (
+        ServerConfig::Sentinel {
+            username, password, ..
+        },
+        What::Sentinel,
+    ) = (&theirs.server, what)
+    {
+        config.username.clone_from(username);
+        config.password.clone_from(password);
+        config.database = None;
+    }
+    Ok(patient(config, within))
+}
+
+/// A server as the application has named it, if it has: the certificate may be for another name than the host's.
+fn known(theirs: &ServerConfig, at: &Host) -> Option<Server> {
+    let hosts = theirs.hosts();
+    let server = hosts.into_iter().find(|server| host(server) == *at)?;
+    Some(server)
+}
+
+fn host(server: &Server) -> Host {
+    let name = server.host.trim_start_matches('[').trim_end_matches(']');
+    Host::Tcp(name.to_owned(), server.port)
+}
+
+/// Where a client of the application connects.
+pub(super) fn endpoint(theirs: &Config) -> Result<Endpoint, ConnectError> {
+    let topology = match &theirs.server {
+        ServerConfig::Centralized { .. } => Topology::Server,
+        ServerConfig::Clustered { .. } => Topology::Cluster,
+        ServerConfig::Sentinel { service_name, .. } => Topology::Sentinel {
+            name: service_name.clone(),
+            login: Login::default(),
+        },
+        #[allow(
+            unreachable_patterns,
+            reason = "the application may have a feature of the library with one more"
+        )]
+        _ => return Err(bad(NO_SOCKET)),
+    };
+    Ok(Endpoint {
+        topology,
+        tls: None,
+        hosts: theirs.server.hosts().iter().map(host).collect(),
+        login: Login {
+            user: theirs.username.clone(),
+            password: theirs.password.clone(),
+        },
+        database: theirs.database.unwrap_or_default().into(),
+    })
+}
+
+fn patient(config: Config, within: Duration) -> Plan {
     let connection = ConnectionConfig {
         // Ours ends first, and says more.
         connection_timeout: within * 2,
@@ -51,12 +126,12 @@ pub(super) fn plan(
         },
         ..ConnectionConfig::default()
     };
-    Ok(Plan {
+    Plan {
         config,
         connection,
         within,
         silent: "no answer came in time",
-    })
+    }
 }
 
 fn server(at: &Host) -> Result<ServerConfig, ConnectError> {
@@ -64,9 +139,7 @@ fn server(at: &Host) -> Result<ServerConfig, ConnectError> {
         Host::Tcp(name, port) => Ok(ServerConfig::Centralized {
             server: named(Server::new(bracketed(name), *port), name),
         }),
-        Host::Unix(_) => Err(bad(
-            "the client `fred` has no way to a socket: choose the client `redis`",
-        )),
+        Host::Unix(_) => Err(bad(NO_SOCKET)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Clusters in pieces, and what is none.
 
-use coordinator_node::{Node, connect};
+use coordinator_node::{Bytes, Incoming, Node, Topic, connect};
+use coordinator_redis::fred;
 use coordinator_redis::redis::Client;
 use coordinator_redis::{ConnectError, RedisBackend, RedisConfig};
 use coordinator_tests::servers::Redis;
@@ -97,4 +98,45 @@ async fn an_application_hands_in_its_own_client() -> Tested {
     let error = refused.map(drop).expect_err("the password is wrong");
     assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
     Ok(())
+}
+
+/// The same by `fred`, to a server and to a cluster.
+#[tokio::test]
+async fn an_application_hands_in_its_own_client_of_fred() -> Tested {
+    let Some(server) = Redis::start(&[]).await? else {
+        return Ok(());
+    };
+    let Some(cluster) = Cluster::start(3, &[]).await? else {
+        return Ok(());
+    };
+    let in_a_cluster = cluster.nodes()[0].url();
+    let in_a_cluster = in_a_cluster.replace("redis://", "redis-cluster://");
+    let config = RedisConfig::new("not looked at").trust_empty_store(true);
+    for url in [server.url(), in_a_cluster] {
+        let client = fred_of(&url)?;
+        let backend = RedisBackend::connect_with_fred(&client, config.clone()).await?;
+        let node = Node::builder("g").backend(backend).start().await?;
+        let guard = timeout(LONG, node.lock("x").acquire()).await??;
+        assert!(guard.token().is_ok());
+        drop(guard);
+        let topic = Topic::<Bytes>::named("t".to_owned());
+        let mut messages = timeout(LONG, node.bus().subscribe(&topic)).await??;
+        timeout(LONG, node.bus().publish(&topic, &Bytes::from_static(b"7"))).await??;
+        let heard = timeout(LONG, messages.next()).await?;
+        assert!(
+            matches!(&heard, Some(Incoming::Message(message)) if message.payload == "7"),
+            "{heard:?}"
+        );
+        timeout(LONG, node.shutdown()).await??;
+    }
+    let wrong = fred_of(&server.url().replace(&server.password(), SECRET))?;
+    let refused = RedisBackend::connect_with_fred(&wrong, config).await;
+    let error = refused.map(drop).expect_err("the password is wrong");
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+    Ok(())
+}
+
+fn fred_of(url: &str) -> Tested<fred::clients::Client> {
+    let config = fred::types::config::Config::from_url(url)?;
+    Ok(fred::clients::Client::new(config, None, None, None))
 }
