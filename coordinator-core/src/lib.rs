@@ -30,6 +30,7 @@ mod member;
 mod names;
 mod numbers;
 pub mod relay;
+mod requests;
 mod routing;
 mod strategy;
 mod time;
@@ -74,6 +75,7 @@ pub use numbers::{
     ClaimId, Epoch, FencingToken, Incarnation, Instance, NUMBER_LIMIT, ShardId, Version,
     next_number,
 };
+pub use requests::{BadRequest, check_key, check_keyspace, check_member, check_ttl};
 pub use routing::{Routing, TEST_VECTORS, TestVector};
 pub use strategy::{Candidate, Question, Rendezvous, Sticky, Strategy};
 pub use time::{Clock, Moment};

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use coordinator_core::{
     AssignmentError, AssignmentStore, Bytes, Document, Epoch, FencingToken, Group, Guarantees,
-    Keyspace, Lead, MAX_DOCUMENT_BYTES, StoreId, StoredDocument, Swap, Swapped, async_trait,
-    scoped,
+    Keyspace, Lead, StoreId, StoredDocument, Swap, Swapped, async_trait, check_keyspace, scoped,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -16,7 +15,7 @@ use crate::guarantees;
 use crate::hub::Hub;
 use crate::members::{group_id, member_id};
 use crate::names::id_of;
-use crate::trouble::{Trouble, check_group_and_keyspace, unsigned};
+use crate::trouble::{Trouble, unsigned};
 
 const LOAD: &str = "select epoch, document from {schema}.assignment \
     where id = $1 and group_name = $2 and keyspace = $3";
@@ -54,7 +53,7 @@ impl Assignments {
         group: &Group,
         keyspace: &Keyspace,
     ) -> Result<Option<StoredDocument>, Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
             (&keyspace_id(group, keyspace), Type::UUID),
             (&group.as_str(), Type::TEXT),
@@ -70,7 +69,7 @@ impl Assignments {
         keyspace: &Keyspace,
         token: FencingToken,
     ) -> Result<Lead, Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&keyspace_id(group, keyspace), Type::UUID),
             (&group_id(group), Type::UUID),
@@ -89,8 +88,7 @@ impl Assignments {
     }
 
     async fn try_swap(&self, swap: &Swap) -> Result<Swapped, Trouble> {
-        check_group_and_keyspace(&swap.group, &swap.keyspace)?;
-        check_size(&swap.document)?;
+        swap.check().map_err(Trouble::rejected)?;
         let named = Named::of(&swap.document);
         let ended = swap.ended.iter();
         let ended: Vec<Uuid> = ended.map(|(member, _)| member_id(member)).collect();
@@ -122,7 +120,7 @@ impl Assignments {
         keyspace: &Keyspace,
         known: Option<Epoch>,
     ) -> Result<(), Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let id = keyspace_id(group, keyspace);
         let mut hearing = self.hub.bells.listen(Bell::Assignment, &id.to_string());
         while self.epoch(&id).await? == known {
@@ -158,16 +156,6 @@ impl Named {
             lives: lives.iter().map(|(_, life)| i64::from(*life)).collect(),
         }
     }
-}
-
-fn check_size(document: &Bytes) -> Result<(), Trouble> {
-    let bytes = document.len();
-    if bytes > MAX_DOCUMENT_BYTES {
-        return Err(Trouble::rejected(format!(
-            "the document has {bytes} bytes, allowed are {MAX_DOCUMENT_BYTES}"
-        )));
-    }
-    Ok(())
 }
 
 /// The document in two columns, from this one on.

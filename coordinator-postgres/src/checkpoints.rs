@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coordinator_core::{
     Checkpoint, CheckpointError, CheckpointStore, FencingToken, Group, Guarantees, Keyspace, Load,
-    MAX_POSITION_BYTES, Position, Save, ShardId, StoreId, async_trait,
+    MAX_POSITION_BYTES, Position, Save, ShardId, StoreId, async_trait, check_keyspace,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -12,7 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::assignments::keyspace_id;
 use crate::guarantees;
 use crate::hub::Hub;
-use crate::trouble::{Trouble, check_group_and_keyspace, unsigned};
+use crate::trouble::{Trouble, unsigned};
 use crate::turns::Turns;
 
 const LOAD: &str =
@@ -39,7 +39,7 @@ impl Checkpoints {
         shard: ShardId,
         token: FencingToken,
     ) -> Result<Load, Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&keyspace_id(group, keyspace), Type::UUID),
             (&i32::from(shard.get()), Type::INT4),
@@ -81,7 +81,7 @@ impl Checkpoints {
     }
 
     async fn try_save(&self, checkpoint: &Checkpoint) -> Result<Save, Trouble> {
-        check_group_and_keyspace(&checkpoint.group, &checkpoint.keyspace)?;
+        check_keyspace(&checkpoint.group, &checkpoint.keyspace).map_err(Trouble::rejected)?;
         fits(&checkpoint.position).map_err(Trouble::rejected)?;
         let number = i64::try_from(checkpoint.number).unwrap_or(i64::MAX);
         let id = keyspace_id(&checkpoint.group, &checkpoint.keyspace);

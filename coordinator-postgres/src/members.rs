@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use coordinator_core::{
     Beat, Eviction, Group, Guarantees, Heartbeat, Incarnation, Join, Joined, Leave, MAX_MEMBERS,
-    MAX_METADATA_BYTES, MemberId, MembershipError, MembershipStore, Profile, Snapshot, StoreId,
-    Version, Versions, async_trait,
+    MemberId, MembershipError, MembershipStore, Snapshot, StoreId, Version, Versions, async_trait,
+    check_member,
 };
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::bells::Bell;
 use crate::guarantees;
 use crate::hub::Hub;
 use crate::names::id_of;
-use crate::trouble::{Trouble, check_ttl, microseconds, unsigned};
+use crate::trouble::{Trouble, microseconds, unsigned};
 use deaths::Deaths;
 use rows::{Answer, FlatProfile, FlatReport};
 
@@ -64,9 +64,8 @@ impl Members {
     }
 
     async fn try_join(&self, join: &Join) -> Result<Joined, Trouble> {
-        check_names(&join.group, &join.id)?;
-        check_profile(&join.profile)?;
-        check_ttl(join.ttl, self.hub.config.max_ttl)?;
+        join.check(self.hub.config.max_ttl)
+            .map_err(Trouble::rejected)?;
         let profile = FlatProfile::of(&join.profile);
         let floor = join.floor.map(i64::from);
         // The lock's name has the incarnation in it, which is not known yet.
@@ -107,11 +106,8 @@ impl Members {
     }
 
     async fn try_heartbeat(&self, beat: &Heartbeat) -> Result<Beat, Trouble> {
-        check_names(&beat.group, &beat.id)?;
-        check_ttl(beat.ttl, self.hub.config.max_ttl)?;
-        if let Some(profile) = &beat.profile {
-            check_profile(profile)?;
-        }
+        beat.check(self.hub.config.max_ttl)
+            .map_err(Trouble::rejected)?;
         let profile = beat.profile.as_ref().map(FlatProfile::of);
         let tells_profile = profile.is_some();
         let profile = profile.unwrap_or_default();
@@ -161,7 +157,7 @@ impl Members {
         id: &MemberId,
         incarnation: Incarnation,
     ) -> Result<Leave, Trouble> {
-        check_names(group, id)?;
+        check_member(group, id).map_err(Trouble::rejected)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
             (&group_id(group), Type::UUID),
             (&member_id(id), Type::UUID),
@@ -182,7 +178,7 @@ impl Members {
         id: &MemberId,
         incarnation: Incarnation,
     ) -> Result<Eviction, Trouble> {
-        check_names(group, id)?;
+        check_member(group, id).map_err(Trouble::rejected)?;
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&group_id(group), Type::UUID),
             (&group.as_str(), Type::TEXT),
@@ -240,25 +236,6 @@ impl Members {
         }
         Ok(())
     }
-}
-
-fn check_names(group: &Group, id: &MemberId) -> Result<(), Trouble> {
-    group.check().map_err(Trouble::rejected)?;
-    id.check().map_err(Trouble::rejected)
-}
-
-fn check_profile(profile: &Profile) -> Result<(), Trouble> {
-    for keyspace in &profile.keyspaces {
-        keyspace.check().map_err(Trouble::rejected)?;
-    }
-    let entries = profile.metadata.iter();
-    let bytes: usize = entries.map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MAX_METADATA_BYTES {
-        return Err(Trouble::rejected(format!(
-            "the metadata has {bytes} bytes, allowed are {MAX_METADATA_BYTES}"
-        )));
-    }
-    Ok(())
 }
 
 #[async_trait]

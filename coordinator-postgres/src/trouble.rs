@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use coordinator_core::trust::{BadTtl, MIN_TTL};
 use coordinator_core::{
     AssignmentError, BoxError, CheckpointError, Group, Key, Keyspace, LockError, MembershipError,
     NUMBER_LIMIT,
@@ -77,23 +76,6 @@ into_backend_errors! {
     MembershipError(Group): of_members;
     AssignmentError(Keyspace): of_assignment;
     CheckpointError(Keyspace): of_checkpoint;
-}
-
-/// Checks a TTL against the bounds of the namespace (I4).
-pub(crate) fn check_ttl(given: Duration, most: Duration) -> Result<(), Trouble> {
-    if (MIN_TTL..=most).contains(&given) {
-        return Ok(());
-    }
-    Err(Trouble::rejected(BadTtl::Ttl {
-        given,
-        least: MIN_TTL,
-        most,
-    }))
-}
-
-pub(crate) fn check_group_and_keyspace(group: &Group, keyspace: &Keyspace) -> Result<(), Trouble> {
-    group.check().map_err(Trouble::rejected)?;
-    keyspace.check().map_err(Trouble::rejected)
 }
 
 /// A span as the store takes it: whole microseconds, never less than asked for.

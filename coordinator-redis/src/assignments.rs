@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coordinator_core::{
     AssignmentError, AssignmentStore, Document, Epoch, FencingToken, Group, Guarantees, Keyspace,
-    Lead, Life, MAX_DOCUMENT_BYTES, StoreId, StoredDocument, Swap, Swapped, async_trait,
+    Lead, Life, StoreId, StoredDocument, Swap, Swapped, async_trait, check_keyspace,
 };
 
 use crate::bells::Bell;
@@ -17,7 +17,7 @@ use crate::members::{life_of, member_keys};
 use crate::names::Tag;
 use crate::reply::{Read, numbers_ended, or_empty, part, quarantined, verdict};
 use crate::script::Script;
-use crate::trouble::{Trouble, check_group_and_keyspace};
+use crate::trouble::Trouble;
 
 static LOAD: Script = Script::plain(
     "assignment_load",
@@ -63,7 +63,7 @@ impl Assignments {
         keyspace: &Keyspace,
         args: Vec<Bytes>,
     ) -> Result<Value, Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let tag = self.hub.names.tag(group.as_str());
         let keys = [
             assignment_key(&tag, keyspace.as_str()),
@@ -102,8 +102,7 @@ impl Assignments {
     }
 
     async fn try_swap(&self, swap: &Swap) -> Result<Swapped, Trouble> {
-        check_group_and_keyspace(&swap.group, &swap.keyspace)?;
-        check_size(&swap.document)?;
+        swap.check().map_err(Trouble::rejected)?;
         self.hub.may_grant()?;
         let tag = self.hub.names.tag(swap.group.as_str());
         let mut keys = member_keys(&tag);
@@ -141,7 +140,7 @@ impl Assignments {
         keyspace: &Keyspace,
         known: Option<Epoch>,
     ) -> Result<(), Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let bell = Bell::assignment(&self.hub.names.tag(group.as_str()), keyspace);
         let mut hearing = self.hub.bells.listen(bell).await?;
         let answer = self.ask(&EPOCH, group, keyspace, Vec::new()).await?;
@@ -165,16 +164,6 @@ fn lives(lives: &[Life]) -> Bytes {
         fields.push(life_of(life));
     }
     fields.done()
-}
-
-fn check_size(document: &Bytes) -> Result<(), Trouble> {
-    let bytes = document.len();
-    if bytes > MAX_DOCUMENT_BYTES {
-        return Err(Trouble::rejected(format!(
-            "the document has {bytes} bytes, allowed are {MAX_DOCUMENT_BYTES}"
-        )));
-    }
-    Ok(())
 }
 
 /// Epoch and document.

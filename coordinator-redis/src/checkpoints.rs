@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coordinator_core::{
     Checkpoint, CheckpointError, CheckpointStore, FencingToken, Group, Guarantees, Keyspace, Load,
-    MAX_POSITION_BYTES, Position, Save, ShardId, StoreId, async_trait,
+    MAX_POSITION_BYTES, Position, Save, ShardId, StoreId, async_trait, check_keyspace,
 };
 
 use crate::client::Value;
@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::names::Tag;
 use crate::reply::{Read, part, verdict};
 use crate::script::Script;
-use crate::trouble::{Trouble, check_group_and_keyspace};
+use crate::trouble::Trouble;
 
 static LOAD: Script = Script::plain(
     "checkpoint_load",
@@ -54,7 +54,7 @@ impl Checkpoints {
         keyspace: &Keyspace,
         args: Vec<Bytes>,
     ) -> Result<Value, Trouble> {
-        check_group_and_keyspace(group, keyspace)?;
+        check_keyspace(group, keyspace).map_err(Trouble::rejected)?;
         let tag = self.hub.names.tag(group.as_str());
         let keys = [checkpoints_key(&tag, keyspace.as_str())];
         self.hub.run(script, &tag, &keys, args).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coordinator_core::{
     Acquisition, Claim, FencingToken, Guarantees, Holder, Key, LockBackend, LockCapabilities,
-    LockError, MAX_SCOPED_BYTES, MemberId, Release, Renewal, StoreId, async_trait,
+    LockError, MemberId, Release, Renewal, StoreId, async_trait,
 };
 use tokio::time::timeout;
 
@@ -19,7 +19,7 @@ use crate::hub::Hub;
 use crate::names::Tag;
 use crate::reply::{Read, hex, microseconds, numbers_ended, or_empty, part, quarantined, verdict};
 use crate::script::Script;
-use crate::trouble::{Trouble, check_ttl};
+use crate::trouble::Trouble;
 use line::Line;
 
 /// A script on the lease of one key: what comes before what all of these share, and what comes behind.
@@ -209,9 +209,8 @@ impl Locks {
     }
 
     fn check_claim(&self, claim: &Claim) -> Result<(), Trouble> {
-        check_key(&claim.key)?;
-        claim.owner.check().map_err(Trouble::rejected)?;
-        check_ttl(claim.ttl, self.hub.config.max_ttl)
+        let checked = claim.check(self.hub.config.max_ttl);
+        checked.map_err(Trouble::rejected)
     }
 }
 
@@ -235,12 +234,7 @@ fn holder(parts: &[Value]) -> Result<Holder, Trouble> {
 }
 
 fn check_key(key: &Key) -> Result<(), Trouble> {
-    match key.as_str().len() {
-        1..=MAX_SCOPED_BYTES => Ok(()),
-        given => Err(Trouble::rejected(format!(
-            "the key has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}"
-        ))),
-    }
+    coordinator_core::check_key(key).map_err(Trouble::rejected)
 }
 
 #[async_trait]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coordinator_core::{
     Beat, Eviction, Group, Guarantees, Heartbeat, Incarnation, Join, Joined, Leave, MAX_MEMBERS,
-    MAX_METADATA_BYTES, MemberId, MembershipError, MembershipStore, MemoryId, Profile, Snapshot,
-    StoreId, Version, Versions, async_trait,
+    MemberId, MembershipError, MembershipStore, MemoryId, Profile, Snapshot, StoreId, Version,
+    Versions, async_trait, check_member,
 };
 
 use crate::bells::Bell;
@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::names::Tag;
 use crate::reply::{Read, hex, microseconds, numbers_ended, or_empty, part, quarantined, verdict};
 use crate::script::Script;
-use crate::trouble::{Trouble, check_ttl};
+use crate::trouble::Trouble;
 
 macro_rules! member_script {
     ($name:ident = $new:ident, $file:literal) => {
@@ -79,9 +79,8 @@ impl Members {
     }
 
     async fn try_join(&self, join: &Join) -> Result<Joined, Trouble> {
-        check_names(&join.group, &join.id)?;
-        check_profile(&join.profile)?;
-        check_ttl(join.ttl, self.hub.config.max_ttl)?;
+        join.check(self.hub.config.max_ttl)
+            .map_err(Trouble::rejected)?;
         let args = vec![
             self.tag(&join.group).channel(),
             text(join.id.as_str()),
@@ -112,11 +111,8 @@ impl Members {
     }
 
     async fn try_heartbeat(&self, beat: &Heartbeat) -> Result<Beat, Trouble> {
-        check_names(&beat.group, &beat.id)?;
-        check_ttl(beat.ttl, self.hub.config.max_ttl)?;
-        if let Some(profile) = &beat.profile {
-            check_profile(profile)?;
-        }
+        beat.check(self.hub.config.max_ttl)
+            .map_err(Trouble::rejected)?;
         let profile = beat.profile.as_ref().map(flat::of_profile);
         let args = vec![
             self.tag(&beat.group).channel(),
@@ -148,7 +144,7 @@ impl Members {
         id: &MemberId,
         incarnation: Incarnation,
     ) -> Result<Leave, Trouble> {
-        check_names(group, id)?;
+        check_member(group, id).map_err(Trouble::rejected)?;
         let args = self.life_args(group, id, incarnation);
         let answer = self.ask(&LEAVE, group, args).await?;
         match verdict(&answer)? {
@@ -164,7 +160,7 @@ impl Members {
         id: &MemberId,
         incarnation: Incarnation,
     ) -> Result<Eviction, Trouble> {
-        check_names(group, id)?;
+        check_member(group, id).map_err(Trouble::rejected)?;
         let mut args = self.life_args(group, id, incarnation);
         args.push(flat::of_profile(&Profile::new()));
         let answer = self.ask(&EVICT, group, args).await?;
@@ -216,25 +212,6 @@ fn text(text: &str) -> Bytes {
 
 fn flag(flag: bool) -> Bytes {
     Bytes::from_static(if flag { b"1" } else { b"0" })
-}
-
-fn check_names(group: &Group, id: &MemberId) -> Result<(), Trouble> {
-    group.check().map_err(Trouble::rejected)?;
-    id.check().map_err(Trouble::rejected)
-}
-
-fn check_profile(profile: &Profile) -> Result<(), Trouble> {
-    for keyspace in &profile.keyspaces {
-        keyspace.check().map_err(Trouble::rejected)?;
-    }
-    let entries = profile.metadata.iter();
-    let bytes: usize = entries.map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MAX_METADATA_BYTES {
-        return Err(Trouble::rejected(format!(
-            "the metadata has {bytes} bytes, allowed are {MAX_METADATA_BYTES}"
-        )));
-    }
-    Ok(())
 }
 
 #[async_trait]

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coordinator_core::trust::{BadTtl, MIN_TTL};
 use coordinator_core::{
     AssignmentError, BoxError, BusError, CheckpointError, Group, Key, Keyspace, LockError,
     MembershipError, Topic,
@@ -161,21 +160,4 @@ into_backend_errors! {
     AssignmentError(Keyspace): of_assignment;
     CheckpointError(Keyspace): of_checkpoint;
     BusError(Topic): of_bus;
-}
-
-/// Checks a TTL against the bounds of the namespace (I4).
-pub(crate) fn check_ttl(given: Duration, most: Duration) -> Result<(), Trouble> {
-    if (MIN_TTL..=most).contains(&given) {
-        return Ok(());
-    }
-    Err(Trouble::rejected(BadTtl::Ttl {
-        given,
-        least: MIN_TTL,
-        most,
-    }))
-}
-
-pub(crate) fn check_group_and_keyspace(group: &Group, keyspace: &Keyspace) -> Result<(), Trouble> {
-    group.check().map_err(Trouble::rejected)?;
-    keyspace.check().map_err(Trouble::rejected)
 }

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use coordinator_core::{Claim, Key, MAX_SCOPED_BYTES};
+use coordinator_core::{Claim, Key};
 
-use crate::trouble::{Trouble, check_ttl};
+use crate::trouble::Trouble;
 
 pub(super) fn check_claim(claim: &Claim, max_ttl: Duration) -> Result<(), Trouble> {
     check_key(&claim.key)?;
-    claim.owner.check().map_err(Trouble::rejected)?;
-    check_ttl(claim.ttl, max_ttl)
+    claim.check(max_ttl).map_err(Trouble::rejected)
 }
 
 /// A key may stand behind its group, and no name holds the byte that the server's texts cannot.
 pub(super) fn check_key(key: &Key) -> Result<(), Trouble> {
-    match key.as_str().len() {
-        _ if key.as_str().contains('\0') => Err(Trouble::rejected("the key holds a zero byte")),
-        1..=MAX_SCOPED_BYTES => Ok(()),
-        given => Err(Trouble::rejected(format!(
-            "the key has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}"
-        ))),
+    if key.as_str().contains('\0') {
+        return Err(Trouble::rejected("the key holds a zero byte"));
     }
+    coordinator_core::check_key(key).map_err(Trouble::rejected)
 }
