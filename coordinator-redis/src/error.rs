@@ -71,6 +71,17 @@ pub enum ConnectError {
         /// What the server said.
         source: BoxError,
     },
+    /// A Sentinel refused the user.
+    #[error(
+        "the Sentinel at {host} refused the user: Sentinels have users and passwords of their own, named in the URL by \
+         `sentinel_user` and `sentinel_password`"
+    )]
+    SentinelRefused {
+        /// The host and port.
+        host: String,
+        /// What it said.
+        source: BoxError,
+    },
     /// The server knows a command no longer, or not as it must: it may be no Redis, or a proxy before one.
     #[error(
         "the server at {host} rejects what Redis 6.2 takes: is something else, or a proxy, there?"
@@ -197,6 +208,7 @@ impl ConnectError {
             | Self::MissingFeature { .. }
             | Self::Tls { .. }
             | Self::Refused { .. }
+            | Self::SentinelRefused { .. }
             | Self::Rejected { .. }
             | Self::TooOld { .. }
             | Self::OtherMaxTtl { .. }

@@ -93,7 +93,12 @@ impl Sentinels {
                 .map_err(|trouble| failed(sentinel, trouble))
         };
         let silent = |_| failed(sentinel, Trouble::unavailable("no answer came in time"));
-        timeout(WITHIN, asked).await.map_err(silent)?
+        match timeout(WITHIN, asked).await.map_err(silent)? {
+            Err(ConnectError::Refused { host, source }) => {
+                Err(ConnectError::SentinelRefused { host, source })
+            }
+            answer => answer,
+        }
     }
 
     fn read(&self, answers: Vec<Result<Value, Trouble>>) -> Result<Answer, Trouble> {

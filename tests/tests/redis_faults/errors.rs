@@ -6,6 +6,7 @@ mod guarantees;
 mod mid_work;
 mod refused;
 mod rights;
+mod sentinels;
 mod unfit;
 
 use std::time::Duration;
