@@ -9,6 +9,7 @@ use coordinator_node::{Incoming, LockConfig, Node, Topic};
 use coordinator_redis::{ConnectError, RedisConfig};
 use coordinator_servers::free_port;
 use coordinator_tests::servers::Redis;
+use coordinator_tests::servers::redis::Cluster;
 use tokio::time::timeout;
 
 use crate::errors::refusal;
@@ -71,34 +72,64 @@ async fn a_node_works_over_tls_and_comes_back() -> Tested {
         let Some(server) = Server::start(&authority, &names, false).await? else {
             return Ok(());
         };
-        let url = trusting(&server, &authority, client);
-        let node = Node::builder("g").url(&url).start().await?;
-        let mut news = node.bus().subscribe(&NEWS).await?;
-        for round in ["first", "second"] {
-            let lock = node.lock(LockConfig::new(round));
-            timeout(LONG, lock.acquire()).await??.release().await?;
-            // What is said while nobody is connected is lost, so it is said again until it is heard.
-            let heard = async {
-                loop {
-                    node.bus().publish(&NEWS, &round.to_owned()).await.ok();
-                    let next = timeout(Duration::from_millis(200), news.next()).await;
-                    if matches!(next, Ok(Some(Incoming::Message(got))) if got.payload == round) {
-                        return anyhow::Ok(());
-                    }
-                }
-            };
-            timeout(LONG, heard).await??;
-            server
-                .redis
-                .ask(&["CLIENT", "KILL", "TYPE", "normal"])
-                .await?;
-            server
-                .redis
-                .ask(&["CLIENT", "KILL", "TYPE", "pubsub"])
-                .await?;
-        }
-        node.shutdown().await?;
+        works(&trusting(&server, &authority, client), &server.redis).await?;
     }
+    Ok(())
+}
+
+/// The same with a node of a cluster, which says itself where it listens for clients that come over TLS.
+#[tokio::test]
+async fn a_node_of_a_cluster_is_reached_over_tls_alone() -> Tested {
+    let authority = Authority::new("ours")?;
+    let (certificate, key) = authority.certify("server", &["localhost", "127.0.0.1"])?;
+    let port = free_port()?;
+    let number = port.to_string();
+    let settings = [
+        ("tls-cluster", "yes"),
+        ("tls-port", number.as_str()),
+        ("tls-cert-file", text(&certificate)),
+        ("tls-key-file", text(&key)),
+        ("tls-ca-cert-file", text(authority.ca())),
+        ("tls-auth-clients", "no"),
+    ];
+    let Some(cluster) = Cluster::start(1, &settings).await? else {
+        return Ok(());
+    };
+    let [node] = cluster.nodes() else {
+        anyhow::bail!("there is one");
+    };
+    for client in CLIENTS {
+        let place = Place::on(client, node).with("trust_empty_store", "true");
+        let (password, ca) = (node.password(), authority.ca().display());
+        let url = format!("rediss-cluster://:{password}@localhost:{port}?ca={ca}");
+        works(&place.at(&url), node).await?;
+    }
+    Ok(())
+}
+
+/// A lease and messages, also after the server has broken all connections off.
+async fn works(url: &str, server: &Redis) -> Tested {
+    let node = Node::builder("g").url(url).start().await?;
+    let mut news = node.bus().subscribe(&NEWS).await?;
+    for round in ["first", "second"] {
+        let lock = node.lock(LockConfig::new(round));
+        timeout(LONG, lock.acquire()).await??.release().await?;
+        // What is said while nobody is connected is lost, so it is said again until it is heard.
+        let heard = async {
+            loop {
+                node.bus().publish(&NEWS, &round.to_owned()).await.ok();
+                let next = timeout(Duration::from_millis(200), news.next()).await;
+                if matches!(next, Ok(Some(Incoming::Message(got))) if got.payload == round) {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        timeout(LONG, heard).await??;
+        for kind in ["normal", "pubsub"] {
+            server.ask(&["CLIENT", "KILL", "TYPE", kind]).await?;
+        }
+    }
+    node.shutdown().await?;
     Ok(())
 }
 
