@@ -366,10 +366,6 @@ impl std::error::Error for Advised {
     }
 }
 
-/// What to do about a queue of notifications that fills up.
-pub(crate) const FULL_QUEUE: &str = "a session that listens keeps the NOTIFY queue from being emptied while it holds a transaction open; \
-    find and end it: `select pid, application_name, xact_start from pg_stat_activity where state like 'idle in transaction%'`";
-
 /// What to do after an error of the server.
 pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
     Some(match state.code() {
@@ -385,7 +381,12 @@ pub(crate) fn advice(state: &SqlState) -> Option<&'static str> {
         "42P01" | "42883" | "42703" | "42704" | "3F000" => {
             "the schema is missing or older than this program: let it migrate, or apply `migration_sql`"
         }
-        "54000" => FULL_QUEUE,
+        "54000" => {
+            "if it names the NOTIFY queue: a session that listens keeps it from being emptied while it holds a transaction open; the \
+             server's log names its process, since the queue was half full; a superuser, or a member of pg_read_all_stats, finds it \
+             most often by: `select pid, usename, xact_start from pg_stat_activity where state like 'idle in transaction%' \
+             order by xact_start`; end it"
+        }
         "57P01" | "57P02" | "57P03" => {
             "the server is starting up or shutting down: wait until it takes connections"
         }

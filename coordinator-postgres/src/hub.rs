@@ -11,7 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::bells::Bells;
 use crate::config::{Leases, PostgresConfig};
-use crate::error::{CallError, ConnectError, FULL_QUEUE};
+use crate::error::{CallError, ConnectError};
 use crate::greeting::{self, Greeting, Identity};
 use crate::guarantees::{self, Settings};
 use crate::janitor::Janitor;
@@ -275,68 +275,23 @@ impl Watcher for Ringer {
     }
 }
 
-/// How much of the server's queue of notifications is used, of 1. To ask also lets the server forget what all have read.
-const QUEUE_USAGE: &str = "select pg_catalog.pg_notification_queue_usage()";
-
-/// Tells when the queue fills up, and when it is good again.
-#[derive(Debug, Default)]
-struct QueueGauge {
-    is_high: bool,
-}
-
-impl QueueGauge {
-    const HIGH: f64 = 0.5;
-    const GOOD: f64 = 0.25;
-
-    fn read(&mut self, usage: f64) {
-        if !self.is_high && usage >= Self::HIGH {
-            self.is_high = true;
-            tracing::warn!(
-                usage,
-                advice = FULL_QUEUE,
-                "the server's queue of notifications fills up; when it is full, publishing fails, and waiters are slow"
-            );
-        } else if self.is_high && usage <= Self::GOOD {
-            self.is_high = false;
-            tracing::info!(usage, "the server's queue of notifications is good again");
-        }
-    }
-}
-
 /// U5: a listener that hears nothing cannot tell silence from a dead peer.
 ///
 /// It is given up, not closed: the term locks in it are the evidence that this process lives, and who
 /// trusts in one of its terms keeps it open until the store knows better (P6).
 async fn probe(session: std::sync::Weak<Session>) {
     let mut ticks = interval(PROBE_EVERY);
-    let mut queue = QueueGauge::default();
     loop {
         ticks.tick().await;
         let Some(session) = session.upgrade().filter(|session| !session.is_ended()) else {
             return;
         };
         let sent = std::time::Instant::now();
-        let answer = session.client().query_typed(QUEUE_USAGE, &[]);
-        let Ok(Ok(rows)) = timeout(PROBE_WITHIN, answer).await else {
+        let answer = session.client().query_typed("select 1", &[]);
+        if !matches!(timeout(PROBE_WITHIN, answer).await, Ok(Ok(_))) {
             session.give_up("a probe was not answered in time");
             return;
-        };
+        }
         session.note_heard(sent);
-        queue.read(rows.first().map_or(0.0, |row| row.get(0)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_that_fills_up_is_told_once_until_it_is_good_again() {
-        let mut queue = QueueGauge::default();
-        let told = [0.1, 0.5, 0.9, 0.4, 0.6, 0.25, 0.3, 0.5].map(|usage| {
-            queue.read(usage);
-            queue.is_high
-        });
-        assert_eq!(told, [false, true, true, true, true, false, false, true]);
     }
 }

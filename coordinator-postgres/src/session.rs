@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::poll_fn;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Client, Connection, Notification};
 use tracing::trace;
 
@@ -182,10 +183,23 @@ where
     loop {
         match poll_fn(|context| connection.poll_message(context)).await {
             Some(Ok(AsyncMessage::Notification(news))) => inbox(news),
+            Some(Ok(AsyncMessage::Notice(notice))) => pass_on(&notice),
             Some(Ok(_)) => {}
             Some(Err(error)) => return crate::error::Advised(error).to_string(),
             None => return "it was closed".to_owned(),
         }
+    }
+}
+
+/// What says so in the server, in whichever language.
+const QUEUE_FILLS: &str = "asyncQueueFillWarning";
+
+/// That the queue of notifications fills up the server tells whoever notifies, of itself and every five seconds at most: with the
+/// process that is to blame, and what to do.
+fn pass_on(notice: &DbError) {
+    if notice.routine() == Some(QUEUE_FILLS) {
+        let (detail, hint) = (notice.detail(), notice.hint());
+        tracing::warn!(detail, hint, "the server warns: {}", notice.message());
     }
 }
 

@@ -12,8 +12,8 @@ $$;
 -- A commit that finds the server's queue of notifications full fails, and takes with it what it carries. A bell is only a
 -- hint, and each who waits for it looks by itself: so it is left out while the queue is close to that.
 create function {schema}.ring(bell text, what uuid) returns void language sql volatile as $$
-    select pg_catalog.pg_notify({schema}.channel(), bell || what::text)
-        where pg_catalog.pg_notification_queue_usage() < 0.9
+    select case when pg_catalog.pg_notification_queue_usage() < 0.9
+        then pg_catalog.pg_notify({schema}.channel(), bell || what::text) end
 $$;
 
 -- Makes the commit of this transaction wait for the disk, and for a synchronous standby where there

@@ -18,5 +18,6 @@ mod members;
 mod row_leases;
 mod takeovers;
 mod upgrades;
+#[path = "../kit/warnings.rs"]
 mod warnings;
 mod witness;

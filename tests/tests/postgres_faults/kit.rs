@@ -10,6 +10,8 @@ mod place;
 #[path = "../kit/reigns.rs"]
 mod reigns;
 mod sessions;
+#[path = "../kit/warnings.rs"]
+mod warnings;
 
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ pub(crate) use owners::{SHARDS, all_served, one_owner_each, owned};
 pub(crate) use place::Place;
 pub(crate) use reigns::{Reign, longest_overlap, one_at_a_time, reigns};
 pub(crate) use sessions::Sessions;
+pub(crate) use warnings::Warnings;
 
 pub(crate) type Tested<T = ()> = anyhow::Result<T>;
 

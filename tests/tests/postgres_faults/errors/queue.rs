@@ -3,13 +3,14 @@
 
 use std::env;
 
+use coordinator_node::{Bytes, Node, Topic};
 use coordinator_tests::servers::{Postgres, Stop};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::kit::{
-    Member, Place, Tested, all_served, connect, first_of, got, ms, one_at_a_time, one_owner_each,
-    reigns,
+    LONG, Member, Place, Tested, Warnings, all_served, connect, first_of, got, ms, one_at_a_time,
+    one_owner_each, reigns,
 };
 
 /// Servers before this version have a queue of 8 GB, and no setting for it.
@@ -42,7 +43,7 @@ impl Full {
             server.set(&[("max_notify_queue_pages", PAGES)]).await?;
             server.restart(Stop::Fast).await?;
         } else if env::var_os(ASKED).is_none() {
-            println!("not filled: this server's queue has 8 GB, and {ASKED} is not set");
+            println!("skipped: this server's queue has 8 GB, and {ASKED} is not set");
             return Ok(None);
         }
         let hog = connect(&server.url()).await?;
@@ -71,6 +72,28 @@ impl Full {
             .as_db_error()
             .map(|error| error.code().code().to_owned());
         assert_eq!(said.as_deref(), Some("54000"), "{error:?}");
+        Ok(())
+    }
+
+    /// Whoever notifies reads in its log who holds the queue up, and the query of the error finds it.
+    async fn is_blamed(&self, place: &Place, refused: &str) -> Tested {
+        let row = self.hog.query_one("select pg_backend_pid()", &[]).await?;
+        let hog: i32 = row.get(0);
+        let query = refused.split('`').find(|text| text.starts_with("select"));
+        let query = query.ok_or_else(|| anyhow::anyhow!("no query in {refused}"))?;
+        let found = connect(&self.server.url()).await?.query(query, &[]).await?;
+        let found = found.first().map(|row| row.get::<_, i32>(0));
+        assert_eq!(found, Some(hog), "{query}");
+
+        let mut warnings = Warnings::listen();
+        let node = Node::builder("g").url(place.url()).ttl(ms(1_000));
+        let node = node.start().await?;
+        let topic = Topic::<Bytes>::named("t".to_owned());
+        node.bus().publish(&topic, &Bytes::new()).await.unwrap_err();
+        let hog = format!("PID {hog} ");
+        let warning = warnings.until(&["NOTIFY queue", &hog], LONG).await;
+        println!("{warning}");
+        node.shutdown().await?;
         Ok(())
     }
 
@@ -124,6 +147,7 @@ async fn a_full_notification_queue_stops_nothing_but_messages_and_says_what_to_d
                 assert!(refused.text.contains(wanted), "{}", refused.text);
             }
             members[1].until("published t all, 1 failed").await?;
+            full.is_blamed(&place, &refused.text).await?;
         }
         // One comes, and one leaves who leads and owns.
         members.push(start("c")?);
