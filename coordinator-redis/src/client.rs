@@ -6,6 +6,8 @@
 mod advised;
 mod cluster;
 mod exchange;
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(feature = "client-fred")]
 mod fred;
 mod heard;
@@ -194,7 +196,7 @@ pub(crate) enum ListenEvent {
         /// What the server said.
         why: Arc<str>,
     },
-    /// A channel that was refused is heard again.
+    /// A channel that was refused is heard again, or wanted no longer.
     Admitted(Bytes),
     /// A node of a cluster has the channel's slot no longer: it must be asked for anew where that is. What listens to a whole
     /// cluster does so by itself, and tells it as lost.

@@ -32,7 +32,7 @@ pub(super) trait Hears: fmt::Debug + Send + Sync {
     fn message(&self, channel: &Bytes, payload: Bytes);
     /// The connection is there again, or has ended.
     fn set_connected(&self, connected: bool);
-    /// One channel is heard again, or no longer.
+    /// One channel is heard again, or no longer; may be told twice.
     fn set_heard(&self, channel: &Bytes, heard: bool);
 }
 
@@ -217,7 +217,9 @@ impl Task {
     fn hear(&self, event: ListenEvent) {
         match event {
             ListenEvent::Message { channel, payload } if self.echoes.has(&channel) => {
-                self.echoes.heard(&channel, &payload);
+                // Whose subscription begins here was not there when they were refused.
+                self.echoes
+                    .heard(&channel, &payload, || self.tell_refused());
             }
             ListenEvent::Message { channel, payload } => self.hears.message(&channel, payload),
             ListenEvent::Lost(why) => self.set(State::Down(why)),
@@ -244,10 +246,11 @@ impl Task {
             self.echoes.clear();
             self.hears.set_connected(is_up);
         }
-        if is_up {
-            for channel in &*lock(&self.refused) {
-                self.hears.set_heard(channel, false);
-            }
+    }
+
+    fn tell_refused(&self) {
+        for channel in &*lock(&self.refused) {
+            self.hears.set_heard(channel, false);
         }
     }
 }
@@ -315,10 +318,12 @@ impl Asks {
                 continue;
             }
             self.used.remove(channel);
-            lock(&self.refused).remove(channel);
             if let Err(trouble) = self.channels.unsubscribe(channel.clone()).await {
                 tracing::debug!(?trouble, "a channel that nobody needs is still heard");
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,14 +108,15 @@ impl Echoes {
         (number, heard)
     }
 
-    /// One has come; it may have been sent twice.
-    pub(super) fn heard(&self, channel: &Bytes, payload: &[u8]) {
+    /// One has come; it may have been sent twice. `last`: what is done behind that which waited for it.
+    pub(super) fn heard(&self, channel: &Bytes, payload: &[u8], last: impl FnOnce()) {
         let Ok(number) = payload.try_into().map(u64::from_be_bytes) else {
             return;
         };
         let round = lock(&self.waiting).last_of(number, channel);
         if let Some(Round { then, done, .. }) = round {
             then();
+            last();
             done.send(()).ok();
         }
     }
@@ -201,11 +202,11 @@ mod tests {
         let (count, then) = counted();
         let (number, mut heard) = echoes.add(&beside, then);
         let (first, last) = (beside.first().unwrap(), beside.last().unwrap());
-        echoes.heard(first, &payload(number));
-        echoes.heard(first, &payload(number));
+        echoes.heard(first, &payload(number), || {});
+        echoes.heard(first, &payload(number), || {});
         assert_eq!(count.load(Ordering::Relaxed), 0);
         for _ in 0..2 {
-            echoes.heard(last, &payload(number));
+            echoes.heard(last, &payload(number), || {});
             assert_eq!(count.load(Ordering::Relaxed), 1);
         }
         assert_eq!(heard.try_recv(), Ok(()));
@@ -219,7 +220,7 @@ mod tests {
         let (count, then) = counted();
         let (number, mut heard) = echoes.add(&own, then);
         echoes.clear();
-        echoes.heard(own.first().unwrap(), &payload(number));
+        echoes.heard(own.first().unwrap(), &payload(number), || {});
         assert_eq!(count.load(Ordering::Relaxed), 0);
         assert_eq!(heard.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }

@@ -125,7 +125,7 @@ impl Hears for Router {
     fn set_heard(&self, channel: &Bytes, heard: bool) {
         let routes = lock(&self.routes);
         for feed in routes.channels.get(channel).into_iter().flatten() {
-            feed.set_connected(heard);
+            feed.set_heard(channel, heard);
         }
     }
 }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered, SelectAll, unfold};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::wants::{Done, Want, wants};
 use super::{Channels, Chosen, Client, ListenEvent, Listener, PubSub, Teller, queue};
@@ -19,6 +19,8 @@ use crate::trouble::{Elsewhere, Trouble};
 
 /// How long to wait before what could not be heard is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often a channel is tried again that the user may not hear.
+const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// A server by its number, and how it is listened to.
 type At = (u64, PubSub);
@@ -52,6 +54,7 @@ pub(super) fn open(
         why: Arc::from("the server was lost"),
         channels: BTreeMap::new(),
         ears: BTreeMap::new(),
+        opened: 0,
         heard: SelectAll::new(),
         jobs: FuturesUnordered::new(),
         again: None,
@@ -66,7 +69,10 @@ struct Place {
     /// Its server, as far as is known.
     at: Option<At>,
     state: State,
-    /// Who waits for the first confirmation.
+    /// It was heard once: that it is not is somebody's loss.
+    is_known: bool,
+    refusal: Refusal,
+    /// Who waits for a confirmation.
     waiting: Vec<Done>,
 }
 
@@ -79,9 +85,36 @@ enum State {
     Heard,
 }
 
+/// Whether it was told that the user may not hear it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    #[default]
+    None,
+    /// It was asked for, and refused. It is tried again.
+    Found,
+    /// Its connection has said so, tries it again, and says when that is over.
+    Told,
+}
+
 impl Place {
     fn is_lost(&mut self) {
         (self.at, self.state) = (None, State::Unasked);
+        if self.is_refused() {
+            self.refusal = Refusal::Found;
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refusal != Refusal::None
+    }
+
+    /// Its server has answered, and perhaps that the user may not hear it.
+    fn is_answered(&self) -> bool {
+        self.state == State::Heard
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_known || !self.waiting.is_empty()
     }
 
     fn refuse(&mut self, trouble: &Trouble) {
@@ -92,11 +125,34 @@ impl Place {
 }
 
 /// A connection that listens to one server. Dropped, it is closed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ear {
+    /// No other has it.
+    number: u64,
     /// `None`: it is being opened.
     line: Option<Line>,
     is_live: bool,
+}
+
+impl Ear {
+    /// It is being opened.
+    fn opened(number: u64) -> Self {
+        Self {
+            number,
+            line: None,
+            is_live: false,
+        }
+    }
+
+    /// Asks the server for a channel, if there is a connection.
+    fn ask(&self, at: At, channel: Bytes) -> Option<BoxFuture<'static, Job>> {
+        let channels = self.line.as_ref()?.channels.clone();
+        let number = self.number;
+        Some(Box::pin(async move {
+            let heard = channels.subscribe(channel.clone()).await;
+            Job::Heard(at, number, channel, heard)
+        }))
+    }
 }
 
 #[derive(Debug)]
@@ -111,7 +167,8 @@ type Hearing = BoxStream<'static, (At, Option<ListenEvent>)>;
 /// What was done meanwhile.
 enum Job {
     Opened(At, Result<Listener, Trouble>),
-    Heard(At, Bytes, Result<(), Trouble>),
+    /// By the connection of that number.
+    Heard(At, u64, Bytes, Result<(), Trouble>),
     Ignored,
 }
 
@@ -125,6 +182,8 @@ struct Exchange {
     why: Arc<str>,
     channels: BTreeMap<Bytes, Place>,
     ears: BTreeMap<At, Ear>,
+    /// How many there were.
+    opened: u64,
     heard: SelectAll<Hearing>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
     /// When to try again what failed.
@@ -134,8 +193,12 @@ struct Exchange {
 impl Exchange {
     async fn run(mut self, mut wants: mpsc::Receiver<Want>, mut changed: watch::Receiver<u64>) {
         let mut may_choose = true;
+        let mut tries = interval(TRY_EVERY);
+        tries.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let again = self.again;
+            let mut places = self.channels.values();
+            let is_refused = places.any(|place| place.refusal == Refusal::Found);
             tokio::select! {
                 Some((at, event)) = self.heard.next() => if !self.hear(at, event) {
                     continue;
@@ -156,6 +219,7 @@ impl Exchange {
                         self.lose(Arc::from("messages may have spread in another way"));
                     }
                 }
+                _ = tries.tick(), if is_refused => self.try_refused(),
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     self.again = None;
                 }
@@ -183,6 +247,12 @@ impl Exchange {
                     place.is_lost();
                     self.ask_again();
                 }
+            }
+            (Some(_), Some(ListenEvent::Refused { channel, why })) => {
+                self.refused(at, channel, why, Refusal::Told);
+            }
+            (Some(_), Some(ListenEvent::Admitted(channel))) => {
+                self.admitted(at, channel, Refusal::Told);
             }
             (Some(_), Some(other)) => {
                 self.teller.tell(other);
@@ -214,20 +284,73 @@ impl Exchange {
             .for_each(Place::is_lost);
     }
 
+    fn refused(&mut self, at: At, channel: Bytes, why: Arc<str>, how: Refusal) {
+        let place = self.channels.get_mut(&channel);
+        let Some(place) = place.filter(|place| place.at == Some(at)) else {
+            return;
+        };
+        let is_new = !place.is_refused();
+        if is_new || how == Refusal::Told {
+            place.refusal = how;
+        }
+        if is_new {
+            self.teller.tell(ListenEvent::Refused { channel, why });
+        }
+    }
+
+    /// An answer may be older than what its connection has told since: so that is over when the connection says so.
+    fn admitted(&mut self, at: At, channel: Bytes, how: Refusal) {
+        let place = self.channels.get_mut(&channel);
+        let ends = |place: &&mut Place| place.refusal == Refusal::Found || place.refusal == how;
+        let place = place.filter(|place| place.at == Some(at) && place.is_refused());
+        if let Some(place) = place.filter(ends) {
+            place.refusal = Refusal::None;
+            self.teller.tell(ListenEvent::Admitted(channel));
+        }
+    }
+
     fn serve(&mut self, want: Want) {
-        if want.hears {
-            let place = self.channels.entry(want.channel).or_default();
-            place.waiting.push(want.done);
+        let Want {
+            channel,
+            hears,
+            done,
+        } = want;
+        if hears {
+            let place = self.channels.entry(channel.clone()).or_default();
+            place.waiting.push(done);
+            if place.is_refused() && place.is_answered() {
+                self.try_again(channel);
+            }
             return;
         }
-        if let Some(at) = self
-            .channels
-            .remove(&want.channel)
-            .and_then(|place| place.at)
-        {
-            self.ignore(at, want.channel);
+        if let Some(place) = self.channels.remove(&channel) {
+            if place.is_refused() {
+                self.teller.tell(ListenEvent::Admitted(channel.clone()));
+            }
+            if let Some(at) = place.at {
+                self.ignore(at, channel);
+            }
         }
-        want.done.send(Ok(())).ok();
+        done.send(Ok(())).ok();
+    }
+
+    /// Perhaps the user may hear them again.
+    fn try_refused(&mut self) {
+        let places = self.channels.iter();
+        let refused =
+            places.filter(|(_, place)| place.refusal == Refusal::Found && place.is_answered());
+        let refused: Vec<Bytes> = refused.map(|(channel, _)| channel.clone()).collect();
+        for channel in refused {
+            self.try_again(channel);
+        }
+    }
+
+    fn try_again(&mut self, channel: Bytes) {
+        let at = self.channels.get(&channel).and_then(|place| place.at);
+        let ear = at.and_then(|at| Some((at, self.ears.get(&at)?)));
+        if let Some(job) = ear.and_then(|(at, ear)| ear.ask(at, channel)) {
+            self.jobs.push(job);
+        }
     }
 
     /// Nobody waits for that: what still comes is not wanted, and no harm.
@@ -262,18 +385,26 @@ impl Exchange {
                 self.close(at);
                 self.failed(&trouble);
             }
-            Job::Heard(at, channel, heard) => {
+            Job::Heard(at, number, channel, heard) => {
+                // One that was opened since was not asked.
+                if self.ears.get(&at).is_none_or(|ear| ear.number != number) {
+                    return;
+                }
                 let place = self.channels.get_mut(&channel);
                 let Some(place) = place.filter(|place| place.at == Some(at)) else {
                     return;
                 };
                 match heard {
-                    Ok(()) => place.state = State::Heard,
-                    Err(denied @ Trouble::Denied(_)) if place.waiting.is_empty() => {
-                        // Elsewhere the user might hear it. To ask again and again would not help.
+                    Ok(()) => {
                         place.state = State::Heard;
+                        self.admitted(at, channel, Refusal::Found);
+                    }
+                    Err(denied @ Trouble::Denied(_)) if place.is_known => {
+                        // The other channels are heard nevertheless.
+                        place.state = State::Heard;
+                        place.refuse(&denied);
                         let why = denied.to_string().into();
-                        self.teller.tell(ListenEvent::Refused { channel, why });
+                        self.refused(at, channel, why, Refusal::Found);
                     }
                     // Who waits is not told: the server says where to ask, or the cluster will.
                     Err(Trouble::Elsewhere(to)) => {
@@ -296,11 +427,10 @@ impl Exchange {
         self.ask_again();
         self.why = trouble.to_string().into();
         self.channels.retain(|_, place| {
-            let is_new = !place.waiting.is_empty();
             if place.at.is_none() {
                 place.refuse(trouble);
             }
-            place.at.is_some() || !is_new
+            place.is_wanted()
         });
     }
 
@@ -319,23 +449,38 @@ impl Exchange {
         let mut is_live = true;
         for place in self.channels.values_mut() {
             let ear = place.at.and_then(|at| self.ears.get(&at));
-            if ear.is_some_and(|ear| ear.is_live) && place.state == State::Heard {
-                for done in place.waiting.drain(..) {
-                    done.send(Ok(())).ok();
+            if ear.is_some_and(|ear| ear.is_live) && place.is_answered() {
+                if !place.is_refused() {
+                    place.is_known = true;
+                    for done in place.waiting.drain(..) {
+                        done.send(Ok(())).ok();
+                    }
                 }
                 continue;
             }
             // A channel that is heard for the first time is nobody's loss.
-            is_live &= !place.waiting.is_empty();
+            is_live &= !place.is_known;
             if ear.is_some_and(|ear| ear.line.is_some() && !ear.is_live) {
                 place.refuse(&Trouble::unavailable("the listening connection is down"));
             }
         }
+        self.drop_unwanted();
         if is_live && !self.is_live {
             self.is_live = true;
             self.teller.tell(ListenEvent::Live);
         } else if !is_live && self.is_live {
             self.lose(self.why.clone());
+        }
+    }
+
+    /// Those that somebody wanted for the first time, and was refused.
+    fn drop_unwanted(&mut self) {
+        let unwanted = |_: &Bytes, place: &mut Place| !place.is_wanted();
+        let unwanted: Vec<_> = self.channels.extract_if(.., unwanted).collect();
+        for (channel, place) in unwanted {
+            if let Some(at) = place.at {
+                self.ignore(at, channel);
+            }
         }
     }
 
@@ -359,10 +504,11 @@ impl Exchange {
                 None => is_lost = true,
                 Some((at, client)) => {
                     self.ears.entry(at).or_insert_with(|| {
+                        self.opened += 1;
                         self.jobs.push(Box::pin(async move {
                             Job::Opened(at, client.listen(how.always()).await)
                         }));
-                        Ear::default()
+                        Ear::opened(self.opened)
                     });
                 }
             }
@@ -381,18 +527,13 @@ impl Exchange {
     fn ask(&mut self) {
         for (channel, place) in &mut self.channels {
             let ear = place.at.and_then(|at| Some((at, self.ears.get(&at)?)));
-            let Some((at, line)) = ear.and_then(|(at, ear)| Some((at, ear.line.as_ref()?))) else {
-                continue;
-            };
             if place.state != State::Unasked {
                 continue;
             }
-            place.state = State::Asked;
-            let (channels, channel) = (line.channels.clone(), channel.clone());
-            self.jobs.push(Box::pin(async move {
-                let heard = channels.subscribe(channel.clone()).await;
-                Job::Heard(at, channel, heard)
-            }));
+            if let Some(job) = ear.and_then(|(at, ear)| ear.ask(at, channel.clone())) {
+                place.state = State::Asked;
+                self.jobs.push(job);
+            }
         }
     }
 }
@@ -408,3 +549,6 @@ fn hearing(at: At, listener: Listener, closed: oneshot::Receiver<()>) -> Hearing
     });
     Box::pin(events.take_until(closed))
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,6 +150,45 @@ async fn another_decision_is_followed_and_a_lost_one_is_put_back() {
     }
 }
 
+/// U18: a channel that a user may hear no longer is refused to who asks for it then, and heard again with the right.
+#[tokio::test]
+async fn a_right_that_is_taken_away_in_a_cluster_is_told_to_who_comes_later() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    let url = cluster.url();
+    let (_, hosts) = url.split_once('@').expect("a password");
+    let url = format!("redis-cluster://guest:open-sesame@{hosts}");
+    for client in clients() {
+        let ours = format!("ours-{client:?}");
+        let admit = async |topic: &str| {
+            let rights = format!(
+                "on >open-sesame resetkeys resetchannels ~{{{ours}:* &{{{ours}:}}* &{{{ours}:{topic}}}* &{ours}:wake:* +@all"
+            );
+            for node in cluster.nodes() {
+                let command = ["ACL", "SETUSER", "guest"].into_iter();
+                let command: Vec<&str> = command.chain(rights.split(' ')).collect();
+                node.ask(&command).await.expect("a user");
+            }
+        };
+        admit("t").await;
+        let bus = bus_of(config(client, &url, &ours)).await;
+        let mut feed = bus.subscribe(&[TOPIC], Start::Now).await.expect("a feed");
+        admit("other").await;
+        assert_eq!(next(&mut feed).await, FeedEvent::Disconnected);
+        let began = Instant::now();
+        loop {
+            let again = bus.subscribe(&[TOPIC], Start::Now).await;
+            match again.map(drop).expect_err("the guest may no longer") {
+                BusError::Rejected { .. } => break,
+                error => assert!(began.elapsed() < LONG, "{error:?}"),
+            }
+        }
+        admit("t").await;
+        until_heard(bus.as_ref(), &TOPIC, &mut feed).await;
+    }
+}
+
 /// U18: when all must have followed a new decision, those are told of a loss who followed it, or came, while others had not.
 #[tokio::test]
 async fn what_was_lost_until_all_have_followed_is_told() {

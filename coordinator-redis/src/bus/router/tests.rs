@@ -115,3 +115,30 @@ fn a_cut_is_told_in_its_place() {
     assert_eq!(sequences(&seat), [1]);
     assert_eq!(seat.queue().pop(), Some(FeedEvent::Connected));
 }
+
+/// U4: a feed is whole when all of its channels are heard, and not before.
+#[test]
+fn a_feed_is_connected_when_its_last_channel_is_heard() {
+    const OTHER: Bytes = Bytes::from_static(b"d");
+    let (router, _) = router();
+    let seat = Seat::new(router.clone(), [CHANNEL, OTHER].into());
+    router.add(&Arc::downgrade(seat.queue()));
+    router.set_heard(&CHANNEL, false);
+    router.set_heard(&OTHER, false);
+    assert_eq!(seat.queue().pop(), Some(FeedEvent::Disconnected));
+    router.set_heard(&CHANNEL, true);
+    assert_eq!(seat.queue().pop(), None, "the other is not heard");
+    // A cut brings back what was heard before it, and no more.
+    router.set_connected(false);
+    router.set_connected(true);
+    assert_eq!(seat.queue().pop(), None, "the other is not heard");
+    router.set_heard(&OTHER, true);
+    assert_eq!(seat.queue().pop(), Some(FeedEvent::Connected));
+    router.set_connected(false);
+    router.set_heard(&OTHER, false);
+    router.set_heard(&OTHER, true);
+    assert_eq!(seat.queue().pop(), Some(FeedEvent::Disconnected));
+    assert_eq!(seat.queue().pop(), None, "there is no connection");
+    router.set_connected(true);
+    assert_eq!(seat.queue().pop(), Some(FeedEvent::Connected));
+}

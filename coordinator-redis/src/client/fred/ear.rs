@@ -208,8 +208,7 @@ impl Ear {
         } = want;
         let answer = self.out.meanwhile(heard, sink.wish(&channel, hears)).await;
         if !hears {
-            self.channels.remove(&channel);
-            self.refused.remove(&channel);
+            self.forget(&channel);
         } else if answer.is_ok() {
             self.admit(channel);
         }
@@ -219,6 +218,14 @@ impl Ear {
         };
         done.send(answer).ok();
         broken
+    }
+
+    /// Nobody wants it any more: what is told of it from now on is told anew.
+    fn forget(&mut self, channel: &Bytes) {
+        self.channels.remove(channel);
+        if self.refused.remove(channel) {
+            self.out.0.tell(ListenEvent::Admitted(channel.clone()));
+        }
     }
 
     fn admit(&mut self, channel: Bytes) {

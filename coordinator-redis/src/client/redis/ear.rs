@@ -186,8 +186,7 @@ impl Ear {
             let asked = in_time(self.within, sink.subscribe(&channel));
             self.meanwhile(stream, asked).await
         } else {
-            self.channels.remove(&channel);
-            self.refused.remove(&channel);
+            self.forget(&channel);
             let asked = in_time(self.within, sink.unsubscribe(&channel));
             self.meanwhile(stream, asked).await
         };
@@ -221,6 +220,14 @@ impl Ear {
                 },
                 answer = &mut asked => return answer,
             }
+        }
+    }
+
+    /// Nobody wants it any more: what is told of it from now on is told anew.
+    fn forget(&mut self, channel: &Bytes) {
+        self.channels.remove(channel);
+        if self.refused.remove(channel) {
+            self.teller.tell(ListenEvent::Admitted(channel.clone()));
         }
     }
 

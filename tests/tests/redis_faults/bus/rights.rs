@@ -114,6 +114,52 @@ async fn a_channel_that_is_refused_is_refused_alone() -> Tested {
     Ok(())
 }
 
+/// A right that was taken away, and given back, while nobody wanted the channel is no matter to those who come later.
+#[tokio::test]
+async fn a_channel_that_was_refused_in_between_is_heard_like_any_other() -> Tested {
+    for client in CLIENTS {
+        let Some(server) = Redis::start(&[]).await? else {
+            return Ok(());
+        };
+        let place = Place::on(client, &server);
+        admit(&server, &place, &[&HEARD, &TAKEN]).await?;
+        let ours = bus(&place.url()).await?;
+        let guest = format!("redis://guest:open-sesame@127.0.0.1:{}", server.port());
+        let proxy = Proxy::before(&guest).await?;
+        let bus = bus(&place.at(&proxy.url(&guest))).await?;
+        let mut heard = bus.subscribe(&[HEARD], Start::Now).await?;
+        let taken = bus.subscribe(&[TAKEN], Start::Now).await?;
+        proxy.refuse().await?;
+        proxy.close_all().await;
+        assert_eq!(
+            timeout(LONG, heard.next()).await?,
+            Some(FeedEvent::Disconnected)
+        );
+        drop(taken);
+        admit(&server, &place, &[&HEARD]).await?;
+        proxy.accept().await?;
+        assert_eq!(
+            timeout(LONG, heard.next()).await?,
+            Some(FeedEvent::Connected)
+        );
+        admit(&server, &place, &[&HEARD, &TAKEN]).await?;
+        let mut taken = bus.subscribe(&[TAKEN], Start::Now).await?;
+        proxy.close_all().await;
+        let back = async {
+            let mut told = Vec::new();
+            while told.last() != Some(&FeedEvent::Connected) {
+                told.extend(taken.next().await);
+            }
+            told
+        };
+        let told = timeout(LONG, back).await?;
+        assert_eq!(told, [FeedEvent::Disconnected, FeedEvent::Connected]);
+        ours.publish(&[frame(&TAKEN, 1)]).await?;
+        assert_eq!(next(&mut taken).await?, (1, vec![]));
+    }
+    Ok(())
+}
+
 /// Who subscribes while nothing is heard is told why.
 #[tokio::test]
 async fn a_subscription_without_a_listener_is_told_why_there_is_none() -> Tested {
