@@ -8,10 +8,14 @@ if wanted ~= '' then
   -- It may have been changed by hand: since when is found by whoever looks next.
   local decided = redis.call('HMGET', KEYS[1], 'pubsub', 'pubsub_seen', 'pubsub_since')
   pubsub = decided[1] or wanted
-  if pubsub == decided[2] then
-    age = math.max(0, now - tonumber(decided[3]))
+  if not decided[1] then
+    redis.call('HSET', KEYS[1], 'pubsub', pubsub)
+  end
+  local since = pubsub == decided[2] and tonumber(decided[3] or '')
+  if since then
+    age = math.max(0, now - since)
   else
-    redis.call('HSET', KEYS[1], 'pubsub', pubsub, 'pubsub_seen', pubsub, 'pubsub_since', number(now))
+    redis.call('HSET', KEYS[1], 'pubsub_seen', pubsub, 'pubsub_since', number(now))
   end
 end
 

@@ -150,6 +150,31 @@ async fn another_decision_is_followed_and_a_lost_one_is_put_back() {
     }
 }
 
+/// U18: of a decision that is gone, what was known of it is not enough: who comes later would have its own.
+#[tokio::test]
+async fn a_decision_alone_that_is_gone_is_put_back() {
+    let Some(cluster) = cluster().await else {
+        return;
+    };
+    for client in clients() {
+        let namespace = format!("ours-{client:?}");
+        let config = config(client, &cluster.url(), &namespace);
+        let _first = bus_of(config.clone()).await;
+        let key = identity(&namespace);
+        let node = cluster.node_of(&key).await.expect("a node");
+        let gone = node.ask(&["HDEL", &key, "pubsub"]).await;
+        gone.expect("an answer");
+        let _second = bus_of(config.clone()).await;
+        assert_eq!(decided(&cluster, &namespace).await, "sharded");
+        let refused = RedisBackend::connect(config.sharded(false)).await.map(drop);
+        let error = refused.expect_err("all others are sharded");
+        assert!(
+            matches!(error, ConnectError::ShardedChannels { .. }),
+            "{error:?}"
+        );
+    }
+}
+
 /// U18: a channel that a user may hear no longer is refused to who asks for it then, and heard again with the right.
 #[tokio::test]
 async fn a_right_that_is_taken_away_in_a_cluster_is_told_to_who_comes_later() {
