@@ -1,5 +1,6 @@
 //! What a deployment chooses.
 
+use std::fmt;
 use std::time::Duration;
 
 use coordinator_core::trust::MAX_TTL;
@@ -33,7 +34,7 @@ impl std::str::FromStr for ClientKind {
 /// How to reach the store, and what to use it for: see [`RedisBackend::connect`].
 ///
 /// [`RedisBackend::connect`]: crate::RedisBackend::connect
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
     /// `redis://user:password@host:port/database`; all but the host may be missing. Of several hosts, with commas between, the
@@ -76,6 +77,27 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// How long the server may take to answer a call, before it counts as gone. 10 s by default.
     pub response_timeout: Duration,
+}
+
+/// Shows no URL, for it may hold a password.
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("client", &self.client)
+            .field("namespace", &self.namespace)
+            .field("max_ttl", &self.max_ttl)
+            .field("trust_empty_store", &self.trust_empty_store)
+            .field("accept_eviction", &self.accept_eviction)
+            .field("durable", &self.durable)
+            .field("retention", &self.retention)
+            .field("log_entries", &self.log_entries)
+            .field("sharded", &self.sharded)
+            .field("listen_bytes", &self.listen_bytes)
+            .field("clean_every", &self.clean_every)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RedisConfig {
@@ -265,5 +287,12 @@ mod tests {
         assert!(RedisConfig::from_url("redis://h?client=other").is_err());
         assert!(RedisConfig::from_url("redis://h?nonsense=1").is_err());
         assert!(RedisConfig::from_url("redis://h?trust_empty_store=perhaps").is_err());
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let config = RedisConfig::new("redis://me:open-sesame@h");
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("sesame"), "{shown}");
     }
 }

@@ -6,6 +6,7 @@ mod target;
 mod value;
 mod wire;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,12 +38,21 @@ const BREATH: Duration = Duration::from_millis(50);
 const NO_MESSAGES: usize = 8;
 
 /// What connections are made like.
-#[derive(Debug)]
 enum Model {
     /// What a URL says.
     Url(Box<Endpoint>),
     /// A client of the application.
     Theirs(Box<Config>),
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(endpoint) => endpoint.fmt(f),
+            // It shows its password.
+            Self::Theirs(_) => f.write_str("Theirs"),
+        }
+    }
 }
 
 /// Makes clients by the `fred` crate.

@@ -29,8 +29,8 @@ use crate::trouble::Trouble;
 /// The library's futures take kilobytes each.
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// How a connection is made.
-#[derive(Debug, Clone)]
+/// How a connection is made. Shows no password.
+#[derive(Clone)]
 pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) connection: ConnectionConfig,
@@ -47,6 +47,14 @@ impl Plan {
         }
         self.config.tls = tls;
         self
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("user", &self.config.username)
+            .finish_non_exhaustive()
     }
 }
 

@@ -115,6 +115,8 @@ async fn an_application_hands_in_its_own_client_of_fred() -> Tested {
     for url in [server.url(), in_a_cluster] {
         let client = fred_of(&url)?;
         let backend = RedisBackend::connect_with_fred(&client, config.clone()).await?;
+        let shown = format!("{backend:?}");
+        assert!(!shown.contains(&server.password()), "{shown}");
         let node = Node::builder("g").backend(backend).start().await?;
         let guard = timeout(LONG, node.lock("x").acquire()).await??;
         assert!(guard.token().is_ok());
