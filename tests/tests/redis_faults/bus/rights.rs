@@ -60,14 +60,19 @@ async fn until_message(feed: &mut Box<dyn Feed>, before: &mut Vec<FeedEvent>) ->
 /// right is taken away, the other channels come back, and that one with the right.
 #[tokio::test]
 async fn a_channel_that_is_refused_is_refused_alone() -> Tested {
-    for client in CLIENTS {
+    for (client, hosts) in CLIENTS
+        .into_iter()
+        .flat_map(|client| [(client, 1), (client, 2)])
+    {
         let Some(server) = Redis::start(&[]).await? else {
             return Ok(());
         };
         let place = Place::on(client, &server);
         admit(&server, &place, &[&HEARD, &TAKEN]).await?;
         let ours = bus(&place.url()).await?;
-        let guest = format!("redis://guest:open-sesame@127.0.0.1:{}", server.port());
+        // Of several, the one that is a primary is listened to by way of those that follow it.
+        let at = format!("127.0.0.1:{}", server.port());
+        let guest = format!("redis://guest:open-sesame@{}", vec![at; hosts].join(","));
         let bus = bus(&place.at(&guest)).await?;
         let mut heard = bus.subscribe(&[HEARD], Start::Now).await?;
         let mut taken = bus.subscribe(&[TAKEN], Start::Now).await?;
