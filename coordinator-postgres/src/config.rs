@@ -1,5 +1,6 @@
 //! What a deployment chooses.
 
+use std::fmt;
 use std::time::Duration;
 
 use coordinator_core::trust::MAX_TTL;
@@ -70,7 +71,7 @@ pub enum Cursors {
 /// How to reach the store, and what to use it for: see [`PostgresBackend::connect`].
 ///
 /// [`PostgresBackend::connect`]: crate::PostgresBackend::connect
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 #[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct PostgresConfig {
@@ -117,6 +118,30 @@ pub struct PostgresConfig {
     pub application_name: String,
     /// How long `connect`, and each attempt to connect again, may take.
     pub connect_timeout: Duration,
+}
+
+/// Shows no URL, for it may hold a password.
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("schema", &self.schema)
+            .field("pool", &self.pool)
+            .field("spill", &self.spill)
+            .field("cursors", &self.cursors)
+            .field("leases", &self.leases)
+            .field("takeover", &self.takeover)
+            .field("direct", &self.direct)
+            .field("max_ttl", &self.max_ttl)
+            .field("fast_death", &self.fast_death)
+            .field("migrate", &self.migrate)
+            .field("trust_empty_store", &self.trust_empty_store)
+            .field("evict_writers", &self.evict_writers)
+            .field("retention", &self.retention)
+            .field("clean_every", &self.clean_every)
+            .field("application_name", &self.application_name)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PostgresConfig {

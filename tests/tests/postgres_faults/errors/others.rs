@@ -2,6 +2,8 @@
 //! codes that it has for them.
 
 use coordinator_node::{Node, SaveError};
+use coordinator_postgres::PostgresBackend;
+use coordinator_tests::servers::Postgres;
 use tokio::time::timeout;
 
 use super::chain;
@@ -66,5 +68,22 @@ async fn a_table_that_is_gone_is_refused_at_once() -> Tested {
     assert!(text.contains("migration_sql"), "{text}");
     drop((shard, shards));
     node.shutdown().await?;
+    Ok(())
+}
+
+/// Whoever prints what describes a connection gives no password away.
+#[tokio::test]
+async fn no_password_is_shown_by_what_describes_a_backend() -> Tested {
+    let Some(server) = Postgres::start(&[]).await? else {
+        return Ok(());
+    };
+    let place = Place::on(&server);
+    let password = place.server().split([':', '@']).nth(2).unwrap_or_default();
+    assert!(!password.is_empty(), "{}", place.server());
+    let config = place.config();
+    let backend = PostgresBackend::connect(config.clone()).await?;
+    for shown in [format!("{config:?}"), format!("{backend:?}")] {
+        assert!(!shown.contains(password), "{shown}");
+    }
     Ok(())
 }
