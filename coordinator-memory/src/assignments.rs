@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use coordinator_core::{
-    Epoch, FencingToken, Group, Keyspace, Lead, MAX_DOCUMENT_BYTES, StoredDocument, Swap, Swapped,
-    next_number,
+    Epoch, FencingToken, Group, Keyspace, Lead, StoredDocument, Swap, Swapped, next_number,
 };
 
 use crate::locks::Terms;
@@ -59,7 +58,7 @@ impl Assignments {
         members: &mut Members,
         terms: Terms,
     ) -> Result<Swapped, Refusal> {
-        check_swap(swap)?;
+        swap.check().map_err(Refusal::rejected)?;
         if let Some(left) = terms.quarantine {
             return Err(Refusal::Quarantined(left));
         }
@@ -95,24 +94,13 @@ impl Assignments {
     }
 }
 
-fn check_swap(swap: &Swap) -> Result<(), Refusal> {
-    swap.group.check().map_err(Refusal::rejected)?;
-    swap.keyspace.check().map_err(Refusal::rejected)?;
-    let bytes = swap.document.len();
-    if bytes > MAX_DOCUMENT_BYTES {
-        return Err(Refusal::rejected(format!(
-            "the document has {bytes} bytes, allowed are {MAX_DOCUMENT_BYTES}"
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use coordinator_core::{
-        Bytes, Eviction, Incarnation, Instance, Join, Joined, MemberId, MemberState, MemoryId,
+        Bytes, Eviction, Incarnation, Instance, Join, Joined, MAX_DOCUMENT_BYTES, MemberId,
+        MemberState, MemoryId,
     };
 
     use super::*;

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use coordinator_core::{
-    BusError, Capabilities, ClusterBus, Feed, Frame, MemberId, Start, Topic, async_trait,
+    BusError, Capabilities, ClusterBus, Feed, Frame, MAX_SCOPED_BYTES, MemberId, Start, Topic,
+    async_trait,
 };
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ use crate::connection::Connection;
 use crate::faults::Failure;
 use crate::feed::{Arrival, FeedId, Limits, MemoryFeed, Parcel, Queue, weight};
 use crate::link::LinkState;
-use crate::refusal::{Refusal, check_scoped};
 use crate::store::Settings;
 use crate::sync::Shared;
 
@@ -275,8 +275,11 @@ impl Connection {
 }
 
 fn check_topic(operation: &'static str, topic: &Topic) -> Result<(), BusError> {
-    check_scoped("topic", topic.name()).map_err(|refusal| match refusal {
-        Refusal::Rejected(error) => BusError::rejected(operation, topic, error),
-        Refusal::Quarantined(left) => BusError::quarantined(operation, topic, left),
-    })
+    match topic.name().len() {
+        1..=MAX_SCOPED_BYTES => Ok(()),
+        given => {
+            let bad = format!("the topic has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}");
+            Err(BusError::rejected(operation, topic, bad))
+        }
+    }
 }

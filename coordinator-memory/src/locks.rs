@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use coordinator_core::{
     Acquisition, Claim, ClaimId, FencingToken, Holder, Instance, Key, MemberId, Moment,
-    NUMBER_LIMIT, Release, Renewal, next_number,
+    NUMBER_LIMIT, Release, Renewal, check_key, next_number,
 };
 
-use crate::refusal::{Refusal, check_scoped, check_ttl, numbers_ended};
+use crate::refusal::{Refusal, numbers_ended};
 use crate::time::millis;
 use crate::turns::Turn;
 
@@ -83,7 +83,7 @@ impl Locks {
         turn: Option<&Turn>,
         terms: Terms,
     ) -> Result<Acquisition, Refusal> {
-        check_claim(claim, terms.max_ttl)?;
+        claim.check(terms.max_ttl).map_err(Refusal::rejected)?;
         let now = terms.now;
         if let Some(answer) = self.known(claim, now)? {
             return Ok(answer);
@@ -150,7 +150,7 @@ impl Locks {
         token: FencingToken,
         terms: Terms,
     ) -> Result<Renewal, Refusal> {
-        check_claim(claim, terms.max_ttl)?;
+        claim.check(terms.max_ttl).map_err(Refusal::rejected)?;
         let now = terms.now;
         let held = self.rows.get_mut(&claim.key).filter(|row| {
             row.token == token
@@ -211,7 +211,7 @@ impl Locks {
         token: FencingToken,
         terms: Terms,
     ) -> Result<Release, Refusal> {
-        check_scoped("key", claim.key.as_str())?;
+        check_key(&claim.key).map_err(Refusal::rejected)?;
         let Some(row) = self.rows.get_mut(&claim.key) else {
             return Ok(Release::NotHeld);
         };
@@ -266,12 +266,6 @@ fn granted(claim: &Claim, now: Moment) -> Grant {
         id: claim.id,
         expires: now + claim.ttl,
     }
-}
-
-fn check_claim(claim: &Claim, max_ttl: Duration) -> Result<(), Refusal> {
-    check_scoped("key", claim.key.as_str())?;
-    claim.owner.check().map_err(Refusal::rejected)?;
-    check_ttl(claim.ttl, max_ttl)
 }
 
 #[cfg(test)]

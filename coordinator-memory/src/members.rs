@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use coordinator_core::{
     Beat, EndReason, Eviction, Group, Heartbeat, Incarnation, Instance, Join, Joined, Leave,
-    MAX_MEMBERS, MAX_METADATA_BYTES, Member, MemberId, MemberState, MemoryId, Moment, Profile,
-    Report, Snapshot, TOMBSTONE_RETENTION, Version, Versions, next_number,
+    MAX_MEMBERS, Member, MemberId, MemberState, MemoryId, Moment, Profile, Report, Snapshot,
+    TOMBSTONE_RETENTION, Version, Versions, next_number,
 };
 
 use crate::locks::Terms;
-use crate::refusal::{Refusal, check_ttl, numbers_ended};
+use crate::refusal::{Refusal, numbers_ended};
 use crate::time::millis;
 
 /// Expiries within this span count as flapping (S7).
@@ -114,7 +114,7 @@ impl Members {
         memory: &MemoryId,
         terms: Terms,
     ) -> Result<Joined, Refusal> {
-        check_join(join, terms.max_ttl)?;
+        join.check(terms.max_ttl).map_err(Refusal::rejected)?;
         let now = terms.now;
         let fleet = self.fleet(&join.group, now);
         let incarnation = match fleet.incumbent(&join.id, now) {
@@ -179,12 +179,7 @@ impl Members {
         memory: &MemoryId,
         terms: Terms,
     ) -> Result<Beat, Refusal> {
-        beat.group.check().map_err(Refusal::rejected)?;
-        beat.id.check().map_err(Refusal::rejected)?;
-        check_ttl(beat.ttl, terms.max_ttl)?;
-        if let Some(profile) = &beat.profile {
-            check_profile(profile)?;
-        }
+        beat.check(terms.max_ttl).map_err(Refusal::rejected)?;
         let now = terms.now;
         let Some(fleet) = self.groups.get_mut(&beat.group) else {
             return Ok(Beat::Expired);
@@ -556,27 +551,6 @@ impl Grow for Versions {
         self.members = Version::new(self.members.get() + u64::from(members));
         self.reports = Version::new(self.reports.get() + u64::from(reports));
     }
-}
-
-fn check_join(join: &Join, max_ttl: Duration) -> Result<(), Refusal> {
-    join.group.check().map_err(Refusal::rejected)?;
-    join.id.check().map_err(Refusal::rejected)?;
-    check_profile(&join.profile)?;
-    check_ttl(join.ttl, max_ttl)
-}
-
-fn check_profile(profile: &Profile) -> Result<(), Refusal> {
-    for keyspace in &profile.keyspaces {
-        keyspace.check().map_err(Refusal::rejected)?;
-    }
-    let entries = profile.metadata.iter();
-    let bytes: usize = entries.map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > MAX_METADATA_BYTES {
-        return Err(Refusal::rejected(format!(
-            "the metadata has {bytes} bytes, allowed are {MAX_METADATA_BYTES}"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

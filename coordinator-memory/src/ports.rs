@@ -7,14 +7,15 @@ use coordinator_core::{
     CheckpointStore, Claim, Epoch, Eviction, FencingToken, Group, Guarantees, Heartbeat, Holder,
     Incarnation, Join, Joined, Key, Keyspace, Lead, Leave, Load, LockBackend, LockCapabilities,
     LockError, MemberId, MembershipError, MembershipStore, Release, Renewal, Save, ShardId,
-    Snapshot, StoreId, StoredDocument, Swap, Swapped, Versions, async_trait,
+    Snapshot, StoreId, StoredDocument, Swap, Swapped, Versions, async_trait, check_key,
+    check_keyspace,
 };
 use tokio::time::sleep;
 
 use crate::connection::{Connection, guarantees};
 use crate::faults::Failure;
 use crate::refusal::{
-    Refusal, assignment_refused, check_scoped, checkpoint_refused, lock_refused, membership_refused,
+    Refusal, assignment_refused, checkpoint_refused, lock_refused, membership_refused,
 };
 use crate::store::Hub;
 use crate::turns::{Entry, Ticket, Watch};
@@ -79,7 +80,7 @@ impl LockBackend for Connection {
     async fn holder(&self, key: &Key) -> Result<Option<Holder>, LockError> {
         let asked = key.clone();
         let answer = self.request(move |state| {
-            check_scoped("key", asked.as_str())?;
+            check_key(&asked).map_err(Refusal::rejected)?;
             Ok(state.kept.locks.holder(&asked, state.now()))
         });
         answer
@@ -311,7 +312,7 @@ impl AssignmentStore for Connection {
     ) -> Result<Option<StoredDocument>, AssignmentError> {
         let asked = (group.clone(), keyspace.clone());
         let answer = self.request(move |state| {
-            check_keyspace(&asked.0, &asked.1)?;
+            check_keyspace(&asked.0, &asked.1).map_err(Refusal::rejected)?;
             Ok(state.kept.assignments.load(&asked.0, &asked.1))
         });
         answer
@@ -328,7 +329,7 @@ impl AssignmentStore for Connection {
     ) -> Result<Lead, AssignmentError> {
         let asked = (group.clone(), keyspace.clone());
         let answer = self.request(move |state| {
-            check_keyspace(&asked.0, &asked.1)?;
+            check_keyspace(&asked.0, &asked.1).map_err(Refusal::rejected)?;
             Ok(state.kept.assignments.lead(&asked.0, &asked.1, token))
         });
         answer
@@ -384,11 +385,6 @@ impl AssignmentStore for Connection {
     }
 }
 
-fn check_keyspace(group: &Group, keyspace: &Keyspace) -> Result<(), Refusal> {
-    group.check().map_err(Refusal::rejected)?;
-    keyspace.check().map_err(Refusal::rejected)
-}
-
 #[async_trait]
 impl CheckpointStore for Connection {
     async fn load(
@@ -400,7 +396,7 @@ impl CheckpointStore for Connection {
     ) -> Result<Load, CheckpointError> {
         let asked = (group.clone(), keyspace.clone());
         let answer = self.request(move |state| {
-            check_keyspace(&asked.0, &asked.1)?;
+            check_keyspace(&asked.0, &asked.1).map_err(Refusal::rejected)?;
             Ok(state.load(&asked.0, &asked.1, shard, token))
         });
         answer

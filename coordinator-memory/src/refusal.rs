@@ -1,12 +1,10 @@
-//! Why the store gives no answer, and the checks that all parts share.
+//! Why the store gives no answer.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use coordinator_core::trust::{BadTtl, MIN_TTL};
 use coordinator_core::{
-    AssignmentError, BoxError, CheckpointError, Group, Key, Keyspace, LockError, MAX_SCOPED_BYTES,
-    MembershipError, NUMBER_LIMIT,
+    AssignmentError, BoxError, CheckpointError, Group, Key, Keyspace, LockError, MembershipError,
+    NUMBER_LIMIT,
 };
 
 /// Why the store itself refuses a request.
@@ -27,29 +25,6 @@ impl Refusal {
 /// Numbers end before JSON and Lua lose them (K2).
 pub(crate) fn numbers_ended() -> Refusal {
     Refusal::rejected(format!("the next number would reach {NUMBER_LIMIT}"))
-}
-
-/// Checks a TTL against the bounds of the namespace.
-pub(crate) fn check_ttl(given: Duration, most: Duration) -> Result<(), Refusal> {
-    let allowed: RangeInclusive<Duration> = MIN_TTL..=most;
-    if allowed.contains(&given) {
-        return Ok(());
-    }
-    Err(Refusal::rejected(BadTtl::Ttl {
-        given,
-        least: MIN_TTL,
-        most,
-    }))
-}
-
-/// Checks a name that may stand behind its group, as those of keys do.
-pub(crate) fn check_scoped(what: &'static str, name: &str) -> Result<(), Refusal> {
-    match name.len() {
-        1..=MAX_SCOPED_BYTES => Ok(()),
-        given => Err(Refusal::rejected(format!(
-            "the {what} has {given} bytes, allowed are 1 to {MAX_SCOPED_BYTES}"
-        ))),
-    }
 }
 
 macro_rules! refusals {

@@ -258,7 +258,7 @@ fn what_is_malformed_or_too_large_is_rejected() {
     let mut members = Members::default();
     let mut bad = vec![request("", 1), request("a", 1), request("a", 1)];
     bad[1].ttl = Duration::ZERO;
-    let large = "x".repeat(MAX_METADATA_BYTES);
+    let large = "x".repeat(coordinator_core::MAX_METADATA_BYTES);
     bad[2].profile.metadata.insert("k".into(), large);
     for join in bad {
         let answer = members.join(&join, &memory(), terms(0));
