@@ -45,6 +45,22 @@ async fn decide(cluster: &Cluster, namespace: &str, what: &str) {
     set.expect("an answer");
 }
 
+/// The URL of a user whom `let_in` makes.
+fn url_of_guest(cluster: &Cluster) -> String {
+    let url = cluster.url();
+    let (_, hosts) = url.split_once('@').expect("a password");
+    format!("redis-cluster://guest:open-sesame@{hosts}")
+}
+
+/// Gives the guest these rights on each node.
+async fn let_in(cluster: &Cluster, rights: &str) {
+    for node in cluster.nodes() {
+        let command = ["ACL", "SETUSER", "guest"].into_iter();
+        let command: Vec<&str> = command.chain(rights.split(' ')).collect();
+        node.ask(&command).await.expect("a user");
+    }
+}
+
 /// Cuts all who listen: when they are there again, they look at the store.
 async fn cut(cluster: &Cluster) {
     for node in cluster.nodes() {
@@ -181,20 +197,14 @@ async fn a_right_that_is_taken_away_in_a_cluster_is_told_to_who_comes_later() {
     let Some(cluster) = cluster().await else {
         return;
     };
-    let url = cluster.url();
-    let (_, hosts) = url.split_once('@').expect("a password");
-    let url = format!("redis-cluster://guest:open-sesame@{hosts}");
+    let url = url_of_guest(&cluster);
     for client in clients() {
         let ours = format!("ours-{client:?}");
         let admit = async |topic: &str| {
             let rights = format!(
                 "on >open-sesame resetkeys resetchannels ~{{{ours}:* &{{{ours}:}}* &{{{ours}:{topic}}}* &{ours}:wake:* +@all"
             );
-            for node in cluster.nodes() {
-                let command = ["ACL", "SETUSER", "guest"].into_iter();
-                let command: Vec<&str> = command.chain(rights.split(' ')).collect();
-                node.ask(&command).await.expect("a user");
-            }
+            let_in(&cluster, &rights).await;
         };
         admit("t").await;
         let bus = bus_of(config(client, &url, &ours)).await;
@@ -313,20 +323,14 @@ async fn the_rights_of_a_namespace_are_enough_for_sharded_channels() {
     let Some(cluster) = cluster().await else {
         return;
     };
-    let url = cluster.url();
-    let (_, hosts) = url.split_once('@').expect("a password");
-    let url = format!("redis-cluster://guest:open-sesame@{hosts}");
+    let url = url_of_guest(&cluster);
     for client in clients() {
         let ours = format!("ours-{client:?}");
         let rights = format!(
             "on >open-sesame resetkeys resetchannels ~{{{ours}:* &{{{ours}:}}* &{{{ours}:t}}* &{ours}:wake:* +@all -@dangerous \
              +info +config|get +cluster +role"
         );
-        for node in cluster.nodes() {
-            let command = ["ACL", "SETUSER", "guest"].into_iter();
-            let command: Vec<&str> = command.chain(rights.split(' ')).collect();
-            node.ask(&command).await.expect("a user");
-        }
+        let_in(&cluster, &rights).await;
         let bus = bus_of(config(client, &url, &ours)).await;
         assert_eq!(decided(&cluster, &ours).await, "sharded");
         let mut feed = bus.subscribe(&[TOPIC], Start::Now).await.expect("a feed");
